@@ -1,0 +1,269 @@
+"""The decision rule: scores, map and mask of one frame to `pass`, `fail` or `unknown`.
+
+This is the only place where a score meets a threshold. Evaluation, export and the line call it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from ssn_edge_runtime.arrays import BoolMask, FloatArray
+from ssn_edge_runtime.defects import Defect, find_defects
+from ssn_edge_runtime.errors import ConfigError, ScoreError
+from ssn_edge_runtime.preprocess import Geometry, mask_to_frame
+
+LARGEST_LOGIT = 1e4
+"""A logit beyond this comes from a broken engine, not from a picture."""
+
+
+class Verdict(str, Enum):
+    """What the line is told. Only PASS is an active signal; anything else rejects.
+
+    Equal to its text, so that `decision.verdict == "pass"` does what it says.
+    """
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        """The text, on every Python version."""
+        return self.value
+
+
+class Reason(str, Enum):
+    """Why; a closed list, each equal to its text. `NONE` goes with `pass` alone."""
+
+    NONE = "none"
+    DEFECT = "defect"
+    NO_FRAME = "no_frame"
+    BAD_FRAME = "bad_frame"
+    FRAME_SIZE = "frame_size"
+    STALE_FRAME = "stale_frame"
+    FROZEN_FRAME = "frozen_frame"
+    BAD_EXPOSURE = "bad_exposure"
+    BLURRED_FRAME = "blurred_frame"
+    DEADLINE = "deadline"
+    ENGINE_ERROR = "engine_error"
+    INVALID_OUTPUT = "invalid_output"
+    STORAGE_ERROR = "storage_error"
+    RESTART = "restart"
+
+    def __str__(self) -> str:
+        """The text, on every Python version."""
+        return self.value
+
+
+class ScoringRule(Enum):
+    """Which of the graph's two logits is the image's anomaly score."""
+
+    CLASSIFICATION = "classification"
+    """The classification head's logit: better where real defects were trained on."""
+    MAP_MAX = "map_max"
+    """The maximum of the final anomaly map: better where training saw normal parts only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Cut-offs on logits; a value at a cut-off fails.
+
+    Args:
+        image: For the score that the scoring rule picks.
+        pixel: For the anomaly map; map >= pixel is the defect mask.
+        min_area_px: If set, a region of the mask of at least this area, in camera pixels, fails the
+            part whatever its score.
+    """
+
+    image: float
+    pixel: float
+    min_area_px: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no score can be compared with."""
+        for name, value in (("image", self.image), ("pixel", self.pixel)):
+            # No score can reach a threshold beyond the largest: everything would pass.
+            if not abs(value) <= LARGEST_LOGIT:  # false for NaN, too
+                raise ConfigError(
+                    f"the {name} threshold is {value}; a logit from {-LARGEST_LOGIT:g} to "
+                    f"{LARGEST_LOGIT:g} is needed"
+                )
+        if self.min_area_px is not None and not 0 < self.min_area_px < math.inf:
+            raise ConfigError(
+                f"the minimum defect area is {self.min_area_px} pixels; a positive area is needed"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What a network says about one frame, at network resolution.
+
+    Args:
+        classification_logit: The classification head's logit.
+        map_max_logit: Maximum of the anomaly map within the judged region.
+        anomaly_map: Pixel-level logits, (h, w) float32; higher is more anomalous.
+        defect_mask: Map >= pixel threshold within the judged region, (h, w) uint8, 0 or 1.
+    """
+
+    classification_logit: float
+    map_max_logit: float
+    anomaly_map: FloatArray
+    defect_mask: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+    def logit(self, rule: ScoringRule) -> float:
+        """The raw anomaly score under a scoring rule."""
+        if rule is ScoringRule.CLASSIFICATION:
+            return self.classification_logit
+        return self.map_max_logit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """One part's verdict. It owns its arrays: no later call changes them.
+
+    Args:
+        verdict: `pass` is the only active signal.
+        reason: From the closed list.
+        detail: One line for a person; empty for `pass`.
+        score: Normalised anomaly score in [0, 1]; 0.5 is the threshold. None where there is none.
+        raw_score: The logit behind it.
+        threshold: The logit it was compared with.
+        classification_logit: The classification head's logit, whichever score decided.
+        map_max_logit: The map maximum, whichever score decided.
+        defects: Connected regions of the mask, largest first, in camera pixels.
+        mask: Defect mask at network resolution, (h, w) bool; None without a judgement.
+        anomaly_map: Logits at network resolution, (h, w) float32; None without a judgement.
+        geometry: How the frame became the network input.
+        frame_size_hw: The judged frame's size in pixels.
+        timings_ms: Milliseconds by stage.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    detail: str = ""
+    score: float | None = None
+    raw_score: float | None = None
+    threshold: float | None = None
+    classification_logit: float | None = None
+    map_max_logit: float | None = None
+    defects: tuple[Defect, ...] = ()
+    mask: BoolMask | None = None
+    anomaly_map: FloatArray | None = None
+    geometry: Geometry | None = None
+    frame_size_hw: tuple[int, int] | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def camera_mask(self) -> BoolMask | None:
+        """The defect mask in camera pixels, (H, W) bool; None where no mask was computed."""
+        if self.mask is None or self.geometry is None or self.frame_size_hw is None:
+            return None
+        return mask_to_frame(self.mask, self.geometry, self.frame_size_hw)
+
+
+def unknown(
+    reason: Reason, detail: str, *, timings_ms: Mapping[str, float] | None = None
+) -> Decision:
+    """The decision for everything that went wrong: rejects, and says why."""
+    return Decision(Verdict.UNKNOWN, reason, detail, timings_ms=timings_ms or {})
+
+
+def normalised_score(logit: float, threshold: float) -> float:
+    """A logit as a number in [0, 1] with 0.5 at the threshold; monotone, for people to read.
+
+    Decisions are made on logits: the sigmoid saturates and ties.
+    """
+    difference = max(-700.0, min(700.0, logit - threshold))
+    return 1.0 / (1.0 + math.exp(-difference))
+
+
+def decide(
+    judgement: Judgement,
+    *,
+    thresholds: Thresholds,
+    rule: ScoringRule,
+    geometry: Geometry,
+    frame_size_hw: tuple[int, int],
+) -> Decision:
+    """Turn one frame's scores, map and mask into a verdict and its defects.
+
+    Args:
+        judgement: What the engine gave; arrays are copied.
+        thresholds: A value at a threshold fails, at pixel and at image level alike.
+        rule: Which logit is the image's score.
+        geometry: How the frame became the network input.
+        frame_size_hw: The frame's height and width in pixels.
+
+    Returns:
+        `fail` if the raw score is at or above the image threshold, or a region is at least the
+        minimum area where one is set; else `pass`.
+
+    Raises:
+        ScoreError: A value is NaN, infinite or out of range, a shape is wrong, or mask and maximum
+            contradict each other; the inspector turns it into `unknown`.
+    """
+    _check(judgement, geometry, thresholds.pixel)
+    anomaly_map = np.array(judgement.anomaly_map, dtype=np.float32)
+    mask = np.array(judgement.defect_mask, dtype=np.bool_)
+    raw_score = float(judgement.logit(rule))
+    defects = find_defects(
+        mask,
+        anomaly_map,
+        pixel_threshold=thresholds.pixel,
+        region_xywh=geometry.region_xywh(frame_size_hw),
+    )
+    too_large = thresholds.min_area_px is not None and any(
+        defect.area_px >= thresholds.min_area_px for defect in defects
+    )
+    failed = raw_score >= thresholds.image or too_large
+    return Decision(
+        verdict=Verdict.FAIL if failed else Verdict.PASS,
+        reason=Reason.DEFECT if failed else Reason.NONE,
+        score=normalised_score(raw_score, thresholds.image),
+        raw_score=raw_score,
+        threshold=thresholds.image,
+        classification_logit=float(judgement.classification_logit),
+        map_max_logit=float(judgement.map_max_logit),
+        defects=defects,
+        mask=mask,
+        anomaly_map=anomaly_map,
+        geometry=geometry,
+        frame_size_hw=frame_size_hw,
+    )
+
+
+def _check(judgement: Judgement, geometry: Geometry, pixel_threshold: float) -> None:
+    for name, logit in (
+        ("classification", judgement.classification_logit),
+        ("map maximum", judgement.map_max_logit),
+    ):
+        if not abs(logit) <= LARGEST_LOGIT:  # false for NaN, too
+            raise ScoreError(f"the engine gave {logit} as {name} logit")
+    for name, array in (("map", judgement.anomaly_map), ("mask", judgement.defect_mask)):
+        if array.shape != geometry.input_size_hw:
+            raise ScoreError(
+                f"the engine gave a {name} of shape {array.shape}, "
+                f"{geometry.input_size_hw} is the network's size"
+            )
+    # One pass each: a NaN makes both comparisons false.
+    low, high = float(judgement.anomaly_map.min()), float(judgement.anomaly_map.max())
+    if not (low >= -LARGEST_LOGIT and high <= LARGEST_LOGIT):
+        raise ScoreError(f"the engine gave a map with values from {low} to {high}")
+    if int(judgement.defect_mask.max()) > 1:
+        raise ScoreError("the engine gave a mask with values other than 0 and 1")
+    # An output that was never written, or a mask made with another threshold, shows here.
+    above = judgement.map_max_logit - pixel_threshold
+    marked = bool(judgement.defect_mask.any())
+    if marked != (above >= 0) and abs(above) > _rounding(pixel_threshold):
+        raise ScoreError(
+            f"the engine gave a mask that is {'not ' if marked else ''}empty with a map maximum of "
+            f"{judgement.map_max_logit} at pixel threshold {pixel_threshold}"
+        )
+
+
+def _rounding(logit: float) -> float:
+    """How far half precision may move a logit."""
+    return 1e-2 + 1e-2 * abs(logit)

@@ -1,0 +1,41 @@
+"""Files that are whole or not there: written beside the target, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from ssn_edge_runtime.errors import StorageError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader never sees half of it, and an old one stays until then.
+
+    Args:
+        path: The target; its folder is made.
+        data: All of it.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written to; nothing was changed.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; give what an ordinary new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,281 @@
+"""The inspector: a frame in, a decision out. What an integrator imports."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, decide, unknown
+from ssn_edge_runtime.engines import choose_precision, open_engine
+from ssn_edge_runtime.engines.base import Engine
+from ssn_edge_runtime.errors import ScoreError, SsnEdgeError
+from ssn_edge_runtime.frame_checks import check_input, measure_input
+from ssn_edge_runtime.manifest import Manifest
+from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
+from ssn_edge_runtime.self_test import check_golden
+
+logger = logging.getLogger(__name__)
+
+SELF_TEST_PICTURES = 2
+"""At every opening: enough to see a wrong model or a broken library, and over in a moment."""
+
+
+class Inspector:
+    """Judges frames, one at a time, with one model and one set of thresholds.
+
+    Safe to call from several threads; they take turns. Everything runs in the caller's thread and
+    without a hard deadline: a call that hangs in a driver cannot be ended from here. Who needs an
+    answer in time gives its own, `unknown`, and does not wait.
+
+    Most users want `Inspector.open`; the constructor puts one together from parts and checks
+    nothing, for tests and for engines of one's own.
+
+    Args:
+        engine: A loaded model; the inspector closes it.
+        manifest: Of the package that the model is from.
+        precision: Which of the package's models it is.
+        package_id: For the record.
+        thresholds: In place of the package's own for this precision.
+        package: Where `self_test` finds the golden pictures; the inspector closes it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        *,
+        precision: str,
+        package_id: str,
+        thresholds: Thresholds | None = None,
+        package: Package | None = None,
+    ) -> None:
+        self._engine = engine
+        self._manifest = manifest
+        self._precision = precision
+        self._package_id = package_id
+        self._thresholds = thresholds or manifest.precisions[precision].thresholds
+        self._package = package
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        engine: str = "auto",
+        precision: str = "auto",
+        thresholds: Thresholds | None = None,
+        self_test: bool = True,
+    ) -> Inspector:
+        """Open a package, load and warm up its model, and test it on golden pictures.
+
+        Args:
+            path: A model package, ``part.ssn``.
+            engine: ``auto`` or a name of `ssn_edge_runtime.engines.ENGINES`.
+            precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+            thresholds: In place of the package's own.
+            self_test: Whether to run `SELF_TEST_PICTURES` golden pictures first.
+
+        Raises:
+            ConfigError: An engine that is not known, or a precision that is not in the package.
+            PackageError: Not a whole, unchanged package.
+            EngineError: The engine cannot be loaded here, or fails the self-test.
+        """
+        with contextlib.ExitStack() as opened:
+            package = opened.enter_context(Package.open(path))
+            chosen = choose_precision(package.manifest, precision)
+            inspector = opened.enter_context(
+                cls(
+                    open_engine(package, engine=engine, precision=precision),
+                    package.manifest,
+                    precision=chosen,
+                    package_id=package.package_id,
+                    thresholds=thresholds,
+                    package=package,
+                )
+            )
+            # The first inference allocates and compiles; it must not be the first part's.
+            blank = np.zeros((*package.manifest.geometry.input_size_hw, 3), dtype=np.uint8)
+            inspector._engine.infer(blank, pixel_threshold=inspector._thresholds.pixel)
+            if self_test:
+                inspector.self_test(limit=SELF_TEST_PICTURES)
+            opened.pop_all()
+        return inspector
+
+    def inspect(self, frame: ByteImage | None) -> Decision:
+        """Judge one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 in BGR order, or (H, W) uint8; it is only read, and not after the
+                call. None, as a camera without a frame gives it, is `unknown` for `no_frame`.
+
+        Returns:
+            The verdict with its reason. A bad frame, a failing engine or a score that is none
+            gives `unknown`, not an exception. The decision owns its arrays.
+
+        Raises:
+            TypeError: The frame is not an array.
+            RuntimeError: The inspector is closed.
+        """
+        if frame is not None and not isinstance(frame, np.ndarray):
+            raise TypeError(f"a frame must be a NumPy array, this one is a {type(frame).__name__}")
+        if self._is_closed:
+            raise RuntimeError("the inspector is closed")
+        timings = _Stopwatch()
+        decision = self._decision(frame, timings)
+        return replace(decision, timings_ms=timings.stop())
+
+    def self_test(self, limit: int | None = None) -> int:
+        """Run golden pictures of the package and compare with what it was certified for.
+
+        Args:
+            limit: How many, spread over the package's; None for all.
+
+        Returns:
+            How many were run.
+
+        Raises:
+            EngineError: Another score, verdict or mask than certified.
+            PackageError: The package holds no golden pictures, or was changed.
+            RuntimeError: The inspector is closed, or was not made from a package.
+        """
+        if self._is_closed or self._package is None:
+            raise RuntimeError("a self-test needs an open inspector that was made from a package")
+        with self._lock:
+            count = check_golden(self._package, self._engine, self._precision, limit=limit)
+        logger.info("self-test passed on %d golden pictures", count)
+        return count
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the package that the model is from."""
+        return self._manifest
+
+    @property
+    def package_id(self) -> str:
+        """SHA-256 of the package's manifest."""
+        return self._package_id
+
+    @property
+    def precision(self) -> str:
+        """Which of the package's models runs."""
+        return self._precision
+
+    @property
+    def engine_name(self) -> str:
+        """What runs it, such as ``onnxruntime-cpu``."""
+        return self._engine.name
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the model's ONNX file; empty if the manifest lists no entries."""
+        digest = self._manifest.entries.get(self._manifest.precisions[self._precision].model)
+        return "" if digest is None else digest.sha256
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The cut-offs in force."""
+        return self._thresholds
+
+    @property
+    def scoring_rule(self) -> ScoringRule:
+        """Which logit is the score."""
+        return self._manifest.scoring_rule
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a frame becomes the network input."""
+        return self._manifest.geometry
+
+    def close(self) -> None:
+        """Wait for a running call, then close engine and package; a second call does nothing."""
+        with self._lock:
+            self._is_closed = True
+            self._engine.close()
+            if self._package is not None:
+                self._package.close()
+
+    def __enter__(self) -> Inspector:
+        """Return the inspector itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _decision(self, frame: ByteImage | None, timings: _Stopwatch) -> Decision:
+        if frame is None:
+            return unknown(Reason.NO_FRAME, "there is no frame")
+        failure = Reason.BAD_FRAME  # what it is if something unforeseen happens now
+        try:
+            check_frame(frame)
+            failure = Reason.FRAME_SIZE
+            frame_size_hw = (frame.shape[0], frame.shape[1])
+            self.geometry.region_xywh(frame_size_hw)
+            failure = Reason.BAD_FRAME
+            pixels = preprocess(frame, self.geometry)
+            fault = check_input(measure_input(pixels), self._manifest.input_statistics)
+            timings.lap("preprocess")
+            if fault is not None:
+                return unknown(*fault)
+            failure = Reason.ENGINE_ERROR
+            with self._lock:  # until the decision has copied the engine's arrays
+                timings.skip()
+                judgement = self._engine.infer(pixels, pixel_threshold=self._thresholds.pixel)
+                timings.lap("infer")
+                failure = Reason.INVALID_OUTPUT
+                decision = decide(
+                    judgement,
+                    thresholds=self._thresholds,
+                    rule=self.scoring_rule,
+                    geometry=self.geometry,
+                    frame_size_hw=frame_size_hw,
+                )
+            timings.lap("postprocess")
+        except ScoreError as error:
+            return unknown(Reason.INVALID_OUTPUT, str(error))
+        except (FrameError, SsnEdgeError) as error:
+            return unknown(failure, str(error))
+        except Exception as error:
+            # Whatever an engine, a driver or a frame does, the part in front of the camera needs an
+            # answer, and the only safe one is `unknown`. An exception could be lost on its way.
+            logger.debug("frame judged unknown", exc_info=True)
+            first_line = (str(error).splitlines() or [""])[0]
+            return unknown(failure, f"{type(error).__name__}: {first_line}")
+        return decision
+
+
+class _Stopwatch:
+    """Milliseconds by stage of one call."""
+
+    def __init__(self) -> None:
+        self._start = self._lap = time.perf_counter_ns()
+        self._timings_ms: dict[str, float] = {}
+
+    def skip(self) -> None:
+        """Begin the next stage now, and count the time since the last one to none."""
+        self._lap = time.perf_counter_ns()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter_ns()
+        self._timings_ms[stage] = (now - self._lap) / 1e6
+        self._lap = now
+
+    def stop(self) -> dict[str, float]:
+        self._timings_ms["total"] = (time.perf_counter_ns() - self._start) / 1e6
+        return self._timings_ms

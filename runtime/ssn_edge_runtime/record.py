@@ -1,0 +1,198 @@
+"""The decision record: one line of the journal for each part, chained to the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Reason, Verdict
+from ssn_edge_runtime.defects import Defect
+
+RECORD_SCHEMA = 1
+FIRST_SEQUENCE = 1
+FIRST_PREVIOUS = "0" * 64
+"""`previous` of the first record of a chain."""
+MAX_DEFECTS = 256
+"""Largest regions that a record lists; `defect_count` tells how many there were."""
+TIMING_STAGES = ("capture", "preprocess", "infer", "postprocess", "deliver", "total")
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_TIMESYNC = Path("/run/systemd/timesync")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """What was decided about one part, on what grounds, and when.
+
+    A value that is not known is None, and null in the line. Fields that this version never fills
+    (`settings_id`, the trigger's, `exposed_at`, `deadline_met`) stand here so that a line has all
+    fields of its schema.
+
+    Args:
+        sequence: Running number in the journal, from 1, without gaps.
+        source: Name of the camera or recording.
+        part_id: The part's id where the source knows one.
+        frame_index: Running number of the frame in its source, from 0; gaps are dropped frames.
+        captured_at: When the frame was handed over, UTC.
+        decided_at: When the verdict stood, UTC.
+        verdict: `pass` is the only active signal.
+        reason: From the closed list.
+        detail: One line for a person.
+        score: Normalised anomaly score; 0.5 is the threshold.
+        raw_score: The logit behind it.
+        threshold: The logit it was compared with.
+        defects: Connected regions, largest first, in camera pixels; the first `MAX_DEFECTS`.
+        defect_count: How many regions there were.
+        mask: File name of the defect mask, relative to the journal's folder.
+        overlay: File name of the overlay, relative to the journal's folder.
+        timings_ms: Milliseconds for each of `TIMING_STAGES`.
+        package_id: SHA-256 of the package's manifest.
+        settings_id: The device settings that were in force.
+        precision: `fp32`, `fp16` or `int8`.
+        engine: Name of the engine.
+        engine_sha256: Hash of the model or engine file that ran.
+        trigger_id: The trigger's id.
+        trigger_at: When it came, UTC.
+        exposed_at: When the frame was exposed, UTC.
+        monotonic_ns: The monotonic clock at `decided_at`; orders the records of one boot.
+        boot_id: Which boot of the machine that clock belongs to.
+        clock_synchronised: Whether the wall clock was.
+        deadline_met: Whether the verdict was in time.
+        frame_sha256: See `frame_sha256`.
+        previous: SHA-256 of the line before, without its line end.
+    """
+
+    sequence: int
+    source: str
+    part_id: str | None = None
+    frame_index: int | None = None
+    captured_at: datetime | None = None
+    decided_at: datetime
+    verdict: Verdict
+    reason: Reason
+    detail: str = ""
+    score: float | None = None
+    raw_score: float | None = None
+    threshold: float | None = None
+    defects: tuple[Defect, ...] = ()
+    defect_count: int = 0
+    mask: str | None = None
+    overlay: str | None = None
+    timings_ms: Mapping[str, float | None]
+    package_id: str | None = None
+    settings_id: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+    engine_sha256: str | None = None
+    trigger_id: int | None = None
+    trigger_at: datetime | None = None
+    exposed_at: datetime | None = None
+    monotonic_ns: int
+    boot_id: str | None = None
+    clock_synchronised: bool | None = None
+    deadline_met: bool | None = None
+    frame_sha256: str | None = None
+    previous: str
+
+    def to_dict(self) -> dict[str, object]:
+        """The record as the JSON object of its line."""
+        return {
+            "schema": RECORD_SCHEMA,
+            "sequence": self.sequence,
+            "source": self.source,
+            "part_id": self.part_id,
+            "frame_index": self.frame_index,
+            "captured_at": _utc_text(self.captured_at),
+            "decided_at": _utc_text(self.decided_at),
+            "verdict": self.verdict.value,
+            "reason": self.reason.value,
+            "detail": self.detail,
+            "score": self.score,
+            "raw_score": self.raw_score,
+            "threshold": self.threshold,
+            "defects": [
+                {
+                    "box_xyxy": list(defect.box_xyxy),
+                    "area_px": defect.area_px,
+                    "peak": defect.peak,
+                    "mean": defect.mean,
+                }
+                for defect in self.defects[:MAX_DEFECTS]
+            ],
+            "defect_count": self.defect_count,
+            "mask": self.mask,
+            "overlay": self.overlay,
+            "timings_ms": {
+                stage: None if (ms := self.timings_ms.get(stage)) is None else round(ms, 3)
+                for stage in TIMING_STAGES
+            },
+            "package_id": self.package_id,
+            "settings_id": self.settings_id,
+            "precision": self.precision,
+            "engine": self.engine,
+            "engine_sha256": self.engine_sha256,
+            "trigger_id": self.trigger_id,
+            "trigger_at": _utc_text(self.trigger_at),
+            "exposed_at": _utc_text(self.exposed_at),
+            "monotonic_ns": self.monotonic_ns,
+            "boot_id": self.boot_id,
+            "clock_synchronised": self.clock_synchronised,
+            "deadline_met": self.deadline_met,
+            "frame_sha256": self.frame_sha256,
+            "previous": self.previous,
+        }
+
+    def to_json_line(self) -> bytes:
+        """The record as canonical JSON, without a line end.
+
+        Raises:
+            ValueError: A number is NaN or infinite.
+        """
+        return canonical_json(self.to_dict())
+
+
+def canonical_json(document: object) -> bytes:
+    """One spelling for each document: sorted keys, no spaces, ASCII, finite numbers.
+
+    ASCII, because a file name that is not UTF-8 can be written in no other way.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def frame_sha256(image: ByteImage) -> str:
+    """SHA-256 over a frame's shape and dtype, as in ``480x640x3 uint8``, a line end, its bytes."""
+    shape = "x".join(str(side) for side in image.shape)
+    digest = hashlib.sha256(f"{shape} {image.dtype.name}\n".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+@cache
+def boot_id() -> str | None:
+    """Which boot of this machine it is; None where the kernel does not tell."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def clock_synchronised() -> bool | None:
+    """Whether systemd's time service has set the wall clock; None where it does not run."""
+    if not _TIMESYNC.is_dir():
+        return None
+    return (_TIMESYNC / "synchronized").exists()
+
+
+def _utc_text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

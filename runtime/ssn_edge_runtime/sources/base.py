@@ -1,0 +1,125 @@
+"""What a source is: frames in, from a camera or a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.errors import SourceError
+
+SourceT = TypeVar("SourceT", bound="Source")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame as its source gave it.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, or (H, W) uint8 mono; owned by the frame, never written again.
+        source: Name of the camera or recording.
+        index: Running number within the source, from 0; a camera that is opened again counts on.
+        captured_at: When it was handed over, UTC. For a recording: when it was read from the file.
+        captured_monotonic_ns: The same moment on the monotonic clock.
+        part_id: The part's id where the source knows one.
+        path: The file it came from, for pictures.
+    """
+
+    image: ByteImage
+    source: str
+    index: int
+    captured_at: datetime
+    captured_monotonic_ns: int
+    part_id: str | None = None
+    path: Path | None = None
+
+    @classmethod
+    def taken_now(
+        cls,
+        image: ByteImage,
+        *,
+        source: str,
+        index: int,
+        part_id: str | None = None,
+        path: Path | None = None,
+    ) -> Frame:
+        """Stamp an image with both clocks as they are now."""
+        return cls(image, source, index, datetime.now(timezone.utc), monotonic_ns(), part_id, path)
+
+
+class DamagedFrame(SourceError):
+    """One part's picture cannot be read; the source goes on with the next.
+
+    Args:
+        message: What is wrong, with the file's name.
+        index: Running number of the frame within the source.
+        part_id: The part's id where the source knows one.
+    """
+
+    def __init__(self, message: str, *, index: int, part_id: str | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+        self.part_id = part_id
+
+
+class Source(Protocol):
+    """Where frames come from. A context manager; may be opened again once it was closed.
+
+    `read` is called from one thread, `open` and `close` from another, never while `read` runs
+    (a source that waits in a driver must bear `close` all the same).
+    """
+
+    @property
+    def name(self) -> str:
+        """What records call it, such as ``/dev/video0``."""
+        ...
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames that are not read in time are lost: a camera, not a recording."""
+        ...
+
+    def open(self) -> None:
+        """Take hold of the device or file.
+
+        Raises:
+            SourceError: Not there, in use, or not what it should be.
+        """
+        ...
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """Wait for the next frame.
+
+        Args:
+            timeout_s: Longest wait for a live source, in seconds; a recording may ignore it.
+
+        Returns:
+            The frame, or None at the end of a recording; a live source never ends.
+
+        Raises:
+            DamagedFrame: This one cannot be read; the next call gives the one after it.
+            SourceError: The source failed or stalled and must be opened again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the source holds; a second call does nothing."""
+        ...
+
+    def __enter__(self: SourceT) -> SourceT:
+        """Open it."""
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()

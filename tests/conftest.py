@@ -1,0 +1,17 @@
+"""Where the shared pictures, weights and vectors are; tests skip, saying so, without them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures, weights and vectors that a checkout may have beside it."""
+    folder = Path(os.environ.get("SSN_EDGE_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder} (set SSN_EDGE_SHARED)")
+    return folder.resolve()

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssn_edge_runtime.errors import ConfigError, StorageError
+from ssn_edge_runtime.record import FIRST_PREVIOUS, DecisionRecord
+from ssn_edge_runtime.sinks import Journal, ProblemKind, verify_chain
+from ssn_edge_runtime.sinks.chain import line_sha256
+
+MakeRecord = Callable[..., DecisionRecord]
+Records = Callable[[Path], list[dict[str, Any]]]
+
+
+def fill(output: Path, make_record: MakeRecord, count: int) -> Path:
+    with Journal(output) as journal:
+        for _ in range(count):
+            journal.write(make_record(journal))
+        return journal.path
+
+
+def test_records_are_numbered_and_chained_from_one(
+    output: Path, make_record: MakeRecord, records: Records
+) -> None:
+    path = fill(output, make_record, 3)
+    lines = path.read_bytes().splitlines()
+    assert [record["sequence"] for record in records(output)] == [1, 2, 3]
+    assert records(output)[0]["previous"] == FIRST_PREVIOUS
+    assert records(output)[2]["previous"] == line_sha256(lines[1])
+    report = verify_chain(path)
+    assert report.is_whole
+    assert (report.records, report.first_sequence, report.last_sequence) == (3, 1, 3)
+
+
+def test_a_journal_that_is_opened_again_continues_its_chain(
+    output: Path, make_record: MakeRecord
+) -> None:
+    for count in (1, 2, 40):
+        path = fill(output, make_record, count)
+    report = verify_chain(path)
+    assert report.is_whole
+    assert report.last_sequence == 43
+
+
+def test_a_record_that_does_not_continue_the_chain_is_refused(
+    output: Path, make_record: MakeRecord
+) -> None:
+    with Journal(output) as journal:
+        record = make_record(journal)
+        journal.write(record)
+        with pytest.raises(ValueError, match="does not continue the chain"):
+            journal.write(record)
+        journal.write(make_record(journal))
+    assert verify_chain(journal.path).is_whole
+
+
+def test_two_runs_cannot_write_one_chain(output: Path, make_record: MakeRecord) -> None:
+    with Journal(output) as journal:
+        with pytest.raises(StorageError, match="another run is writing it") as caught:
+            Journal(output).open()
+        assert caught.value.exit_code == 5
+        journal.write(make_record(journal))
+    with Journal(output) as journal:
+        assert journal.next_sequence == 2
+
+
+def test_a_last_line_torn_at_any_byte_is_set_aside(
+    output: Path, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = fill(output, make_record, 3)
+    whole = path.read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    cuts = [last + 1, last + 100, len(whole) - 1]
+    for number, cut in enumerate(cuts, start=1):
+        path.write_bytes(whole[:cut])
+        assert [p.kind for p in verify_chain(path).problems] == [ProblemKind.TORN]
+        caplog.clear()
+        with Journal(output) as journal:
+            assert journal.next_sequence == 3
+            journal.write(make_record(journal))
+        assert (output / f"decisions.torn-{number}").read_bytes() == whole[last:cut]
+        assert f"decisions.torn-{number}" in caplog.text
+        assert verify_chain(path).is_whole
+        assert path.read_bytes() == whole  # the same record again
+
+
+def test_a_journal_that_was_torn_in_its_first_line_begins_anew(
+    output: Path, make_record: MakeRecord
+) -> None:
+    path = fill(output, make_record, 1)
+    path.write_bytes(path.read_bytes()[:40] + bytes(5000))
+    fill(output, make_record, 2)
+    assert verify_chain(path).is_whole
+    assert (output / "decisions.torn-1").stat().st_size == 5040
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [*lines[:-1], b"{not a record"],
+        lambda lines: [*lines[:-1], b"[1, 2]"],
+        lambda lines: [*lines[:-1], lines[-1].replace(b'"score":', b'"score": ')],
+        lambda lines: [*lines[:-2], lines[-1]],
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: [*lines[:-2], b"", lines[-1]],
+        lambda lines: [lines[-1]],
+    ],
+    ids=["no JSON", "no record", "not canonical", "missing", "doubled", "emptied", "beheaded"],
+)
+def test_a_damaged_end_is_not_continued(
+    output: Path, make_record: MakeRecord, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    path = fill(output, make_record, 4)
+    damaged = b"\n".join(damage(path.read_bytes().splitlines())) + b"\n"
+    path.write_bytes(damaged)
+    with pytest.raises(StorageError, match="its end is damaged"):
+        Journal(output).open()
+    assert path.read_bytes() == damaged
+
+
+def test_long_lines_are_found_from_the_end(output: Path, make_record: MakeRecord) -> None:
+    with Journal(output) as journal:
+        for size in (10, 300_000, 200_000, 20):
+            journal.write(make_record(journal, detail="x" * size))
+    with Journal(output) as journal:
+        assert journal.next_sequence == 5
+
+
+def test_a_line_that_the_disk_took_in_part_is_taken_back_and_stops_the_journal(
+    output: Path, make_record: MakeRecord
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(output) as journal:
+        journal.write(make_record(journal))
+        size = journal.path.stat().st_size
+        record = make_record(journal)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, hard))
+        try:
+            with pytest.raises(StorageError, match="can no longer be written"):
+                journal.write(record)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with pytest.raises(StorageError, match="can no longer be written"):
+            journal.write(record)
+    assert journal.path.stat().st_size == size
+    assert verify_chain(journal.path).is_whole
+
+
+def test_a_failed_sync_stops_the_journal(output: Path, make_record: MakeRecord) -> None:
+    journal = Journal(output, sync_interval_s=0.01)
+    journal.open()
+    try:
+        # What the thread sees when the disk goes away under an open file: a file it cannot sync.
+        readable, writable = os.pipe()
+        os.dup2(writable, journal._fd or -1)
+        journal.write(make_record(journal))
+        for _ in range(200):
+            if journal._failure is not None:
+                break
+            time.sleep(0.01)
+        with pytest.raises(StorageError, match="cannot be synced"):
+            journal.write(make_record(journal))
+    finally:
+        journal.close()
+        os.close(readable)
+        os.close(writable)
+
+
+def test_a_durable_journal_needs_no_thread(output: Path, make_record: MakeRecord) -> None:
+    with Journal(output, durable=True) as journal:
+        journal.write(make_record(journal))
+        assert journal._syncer is None
+    assert verify_chain(journal.path).is_whole
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        Journal(tmp_path / "file" / "decisions").open()
+
+
+def test_a_closed_journal_takes_nothing(output: Path, make_record: MakeRecord) -> None:
+    journal = Journal(output)
+    with pytest.raises(StorageError, match="not open"):
+        journal.write(make_record(journal))
+
+
+def test_a_sync_interval_of_zero_is_refused(output: Path) -> None:
+    with pytest.raises(ConfigError, match="must be above 0"):
+        Journal(output, sync_interval_s=0.0)
+
+
+def test_a_killed_writer_loses_and_tears_nothing_that_was_acknowledged(
+    output: Path, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    """Twenty writers on one chain, each killed at a random moment in mid-writing."""
+    moments = random.Random(20)
+    acks = tmp_path / "acks"
+    acks.touch()
+    nursery = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("journal_nursery.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    last = 0
+    with nursery:
+        for _ in range(20):
+            nursery.stdin.write(f"{output} {acks}\n")
+            nursery.stdin.flush()
+            writer = int(nursery.stdout.readline())
+            already = acks.stat().st_size
+            while acks.stat().st_size == already:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0.0, 0.03))
+            os.kill(writer, signal.SIGKILL)
+            assert nursery.stdout.readline() == "dead\n"
+
+            acknowledged = int(acks.read_text().split()[-1])
+            assert acknowledged > last
+            with Journal(output) as journal:
+                assert journal.next_sequence > acknowledged
+                journal.write(make_record(journal))
+                last = journal.next_sequence - 1
+        nursery.stdin.close()
+    report = verify_chain(output / "decisions.jsonl")
+    assert report.is_whole
+    assert (report.first_sequence, report.last_sequence, report.records) == (1, last, last)

@@ -1,0 +1,195 @@
+"""The decision rule: at the threshold fails, and nothing that is wrong passes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssn_edge_runtime.decision import (
+    LARGEST_LOGIT,
+    Decision,
+    Judgement,
+    Reason,
+    ScoringRule,
+    Thresholds,
+    Verdict,
+    decide,
+    normalised_score,
+    unknown,
+)
+from ssn_edge_runtime.errors import ConfigError, ScoreError
+from ssn_edge_runtime.preprocess import Geometry
+
+SIZE_HW = (32, 40)
+GEOMETRY = Geometry(SIZE_HW)
+
+logits = st.floats(-LARGEST_LOGIT, LARGEST_LOGIT, width=32)
+
+
+def judgement(
+    classification: float = 0.0, map_max: float = 0.0, *, pixel_threshold: float = 0.0
+) -> Judgement:
+    """One pixel has the map's maximum, all others lie far below."""
+    anomaly_map = np.full(SIZE_HW, -LARGEST_LOGIT, dtype=np.float32)
+    anomaly_map[3, 4] = map_max
+    mask = (anomaly_map >= np.float32(pixel_threshold)).astype(np.uint8)
+    return Judgement(classification, map_max, anomaly_map, mask)
+
+
+def judged(
+    found: Judgement,
+    thresholds: Thresholds,
+    rule: ScoringRule = ScoringRule.MAP_MAX,
+    frame_size_hw: tuple[int, int] = SIZE_HW,
+) -> Decision:
+    return decide(
+        found, thresholds=thresholds, rule=rule, geometry=GEOMETRY, frame_size_hw=frame_size_hw
+    )
+
+
+@given(score=logits, rule=st.sampled_from(ScoringRule))
+def test_a_score_at_the_threshold_fails(score: float, rule: ScoringRule) -> None:
+    decision = judged(judgement(score, score), Thresholds(score, 0.0), rule)
+    assert decision.verdict is Verdict.FAIL
+    assert decision.score == 0.5
+    assert decision.raw_score == decision.threshold == score
+
+
+@given(score=logits)
+def test_the_next_number_below_the_threshold_passes(score: float) -> None:
+    threshold = math.nextafter(score, math.inf)
+    if abs(threshold) <= LARGEST_LOGIT:
+        decision = judged(judgement(0.0, score), Thresholds(threshold, 0.0))
+        assert decision.verdict is Verdict.PASS
+        assert decision.reason is Reason.NONE
+
+
+@given(score=logits, thresholds=st.tuples(logits, logits))
+def test_raising_the_threshold_never_turns_pass_into_fail(
+    score: float, thresholds: tuple[float, float]
+) -> None:
+    low, high = sorted(thresholds)
+    verdicts = [
+        judged(judgement(0.0, score), Thresholds(each, 0.0)).verdict for each in (low, high)
+    ]
+    assert verdicts != [Verdict.PASS, Verdict.FAIL]
+
+
+@given(classification=logits, map_max=logits)
+def test_the_scoring_rule_picks_the_logit(classification: float, map_max: float) -> None:
+    found = judgement(classification, map_max)
+    at_zero = Thresholds(0.0, 0.0)
+    for rule, score in (
+        (ScoringRule.CLASSIFICATION, classification),
+        (ScoringRule.MAP_MAX, map_max),
+    ):
+        decision = judged(found, at_zero, rule)
+        assert decision.raw_score == score
+        assert (decision.verdict is Verdict.FAIL) == (score >= 0)
+
+
+@pytest.mark.parametrize(("min_area_px", "verdict"), [(4.0, Verdict.FAIL), (4.01, Verdict.PASS)])
+def test_a_region_of_the_minimum_area_fails_whatever_its_score(
+    min_area_px: float, verdict: Verdict
+) -> None:
+    thresholds = Thresholds(image=5.0, pixel=0.0, min_area_px=min_area_px)
+    decision = judged(judgement(0.0, 1.0), thresholds, frame_size_hw=(64, 80))  # 1 pixel is 2 x 2
+    assert decision.verdict is verdict
+    assert decision.defects[0].area_px == 4.0
+
+
+def test_a_minimum_area_takes_back_no_failure() -> None:
+    thresholds = Thresholds(image=1.0, pixel=0.0, min_area_px=1e6)
+    assert judged(judgement(0.0, 1.0), thresholds).verdict is Verdict.FAIL
+
+
+@given(
+    classification=st.floats(width=32),
+    map_max=st.floats(width=32),
+    value=st.floats(width=32),
+    rule=st.sampled_from(ScoringRule),
+)
+def test_a_value_that_is_no_logit_is_never_decided_on(
+    classification: float, map_max: float, value: float, rule: ScoringRule
+) -> None:
+    found = judgement(classification, map_max)
+    found.anomaly_map[5, 5] = value
+    if all(abs(each) <= LARGEST_LOGIT for each in (classification, map_max, value)):
+        return
+    with pytest.raises(ScoreError, match="the engine gave"):
+        judged(found, Thresholds(0.0, 0.0), rule)
+
+
+@pytest.mark.parametrize("shape", [(32, 41), (31, 40), (1, 32, 40), (0, 0)])
+def test_arrays_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+    good = judgement()
+    wrong_map = Judgement(0.0, 0.0, np.zeros(shape, np.float32), good.defect_mask)
+    wrong_mask = Judgement(0.0, 0.0, good.anomaly_map, np.zeros(shape, np.uint8))
+    for found in (wrong_map, wrong_mask):
+        with pytest.raises(ScoreError, match="is the network's size"):
+            judged(found, Thresholds(0.0, 0.0))
+
+
+def test_a_mask_of_other_values_than_0_and_1_is_refused() -> None:
+    found = judgement()
+    found.defect_mask[0, 0] = 255
+    with pytest.raises(ScoreError, match="other than 0 and 1"):
+        judged(found, Thresholds(0.0, 0.0))
+
+
+@pytest.mark.parametrize(("map_max", "mark"), [(-3.0, 1), (3.0, 0)])
+def test_a_mask_that_contradicts_the_maximum_is_refused(map_max: float, mark: int) -> None:
+    found = judgement(0.0, map_max)
+    found.defect_mask[:] = mark
+    with pytest.raises(ScoreError, match="empty with a map maximum of"):
+        judged(found, Thresholds(4.0, 0.0))
+
+
+def test_a_mask_a_rounding_away_from_the_maximum_is_no_contradiction() -> None:
+    found = judgement(0.0, 2.001)
+    found.defect_mask[:] = 0
+    assert judged(found, Thresholds(4.0, 2.0)).verdict is Verdict.PASS
+
+
+@given(logits=st.tuples(logits, logits), threshold=logits)
+def test_the_normalised_score_keeps_the_order(
+    logits: tuple[float, float], threshold: float
+) -> None:
+    low, high = sorted(logits)
+    assert 0 <= normalised_score(low, threshold) <= normalised_score(high, threshold) <= 1
+    assert normalised_score(threshold, threshold) == 0.5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.1e4, -1e300])
+def test_thresholds_that_no_score_can_reach_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match="the image threshold is"):
+        Thresholds(image=value, pixel=0.0)
+    with pytest.raises(ConfigError, match="the pixel threshold is"):
+        Thresholds(image=0.0, pixel=value)
+
+
+@pytest.mark.parametrize("area", [0.0, -1.0, math.nan, math.inf])
+def test_a_minimum_area_is_positive(area: float) -> None:
+    with pytest.raises(ConfigError, match="a positive area is needed"):
+        Thresholds(image=0.0, pixel=0.0, min_area_px=area)
+
+
+def test_a_verdict_is_equal_to_its_text() -> None:
+    assert [verdict == verdict.value for verdict in Verdict] == [True] * 3
+    assert f"{Verdict.PASS}" == str(Verdict.PASS) == "pass"
+    assert f"{Reason.BAD_FRAME}" == "bad_frame"
+    assert unknown(Reason.DEADLINE, "late").verdict != "pass"
+
+
+def test_an_unknown_has_no_score_and_no_mask() -> None:
+    decision = unknown(Reason.NO_FRAME, "the cable is out", timings_ms={"total": 1.0})
+    assert decision.verdict is Verdict.UNKNOWN
+    assert decision.score is None
+    assert decision.raw_score is None
+    assert decision.mask is None
+    assert decision.camera_mask() is None
+    assert decision.timings_ms == {"total": 1.0}
