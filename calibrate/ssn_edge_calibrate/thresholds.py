@@ -1,0 +1,156 @@
+"""The image threshold, from the exported graph's scores on normal calibration pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from ssn_edge_calibrate.metrics import Scores
+from ssn_edge_runtime.decision import Thresholds
+from ssn_edge_runtime.errors import CalibrationError, ConfigError, ScoreError
+from ssn_edge_runtime.manifest import Risk
+
+MARGIN_SHARE = 0.05
+"""Above the highest normal score: this share of its distance to the median."""
+SMALLEST_MARGIN = 1e-2
+"""The same, in logits, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankThreshold:
+    """An image threshold and the promise it was fitted for.
+
+    Args:
+        value: Raw score (logit) from which on a part fails, itself included; a float32 number.
+        rank: Rank k of the normal score just below the threshold, from 1; `count` + 1 if the
+            promise asks for more pictures than there are.
+        count: Normal calibration scores.
+        max_false_reject: Share of good parts that may be rejected, as asked for.
+        supported: Whether `count` scores can carry that promise. If not, the threshold lies above
+            all of them, and `smallest_supported` is what can be promised.
+    """
+
+    value: float
+    rank: int
+    count: int
+    max_false_reject: float
+    supported: bool
+
+    @property
+    def smallest_supported(self) -> float:
+        """The smallest false-reject rate that so many normal scores can promise: 1 / (n + 1)."""
+        return 1 / (self.count + 1)
+
+    def to_dict(self) -> dict[str, float | int | bool]:
+        """All of it by name, ready for JSON."""
+        return {**asdict(self), "smallest_supported": self.smallest_supported}
+
+
+def threshold_by_rank(normal_scores: Scores, max_false_reject: float = 0.01) -> RankThreshold:
+    """Put the image threshold above the k-th smallest of n normal scores, k = ceil((n + 1)(1 - x)).
+
+    A next good part, drawn like the n, then scores above that rank in at most a share x of all
+    such draws. This holds on average over calibration sets; a bound that holds for this very
+    set with a stated confidence needs a higher rank, and would choose `rank` here.
+
+    The threshold lies half-way to the next higher score, so that small differences between
+    engines turn no verdict on either side. Where there is no higher score, it lies above the
+    highest by 5 % of that one's distance to the median, and at least 0.01.
+
+    Args:
+        normal_scores: Logits of normal pictures that the fitting has not seen, in any order.
+        max_false_reject: x, above 0 and below 1.
+
+    Returns:
+        A threshold strictly above the k lowest scores, in float32 as in float64: at most n - k
+        of the normal scores fail.
+
+    Raises:
+        CalibrationError: There is no score, or no float32 number above the scores.
+        ScoreError: A score is NaN, infinite or beyond float32.
+        ConfigError: `max_false_reject` is not above 0 and below 1.
+    """
+    if not 0 < max_false_reject < 1:
+        raise ConfigError(
+            f"a share of {max_false_reject} good parts may be rejected, it must lie above "
+            "0 and below 1; write 0.01 for one part in a hundred"
+        )
+    scores = _checked(normal_scores)
+    # As written: 1 - 0.01 in binary would make (n + 1)(1 - x) a little more than a whole number.
+    share = Fraction(repr(float(max_false_reject)))
+    rank = math.ceil((scores.size + 1) * (1 - share))
+    below = float(scores[min(rank, scores.size) - 1])
+    higher = scores[np.searchsorted(scores, below, side="right") :]
+    if higher.size:
+        wanted = below / 2 + float(higher[0]) / 2
+    else:
+        margin = max(MARGIN_SHARE * (below - float(np.median(scores))), SMALLEST_MARGIN)
+        wanted = below + margin
+    return RankThreshold(
+        value=_float32_above(below, wanted),
+        rank=rank,
+        count=scores.size,
+        max_false_reject=float(max_false_reject),
+        supported=rank <= scores.size,
+    )
+
+
+def fit_thresholds(
+    normal_scores: Scores, normal_map_maxima: Scores, max_false_reject: float = 0.01
+) -> tuple[Thresholds, Risk]:
+    """Both default thresholds of a package, each by rank for the same share of good parts.
+
+    The pixel threshold is fitted on the map maxima, so that at most this share of good parts has
+    any pixel in its defect mask.
+
+    Args:
+        normal_scores: Logits of normal pictures under the scoring rule, from what will decide.
+        normal_map_maxima: Map maxima of the same pictures.
+        max_false_reject: Share of good parts that may be rejected, above 0 and below 1.
+
+    Raises:
+        CalibrationError: There are no scores, or no float32 number above them.
+        ScoreError: A score is NaN, infinite or beyond float32.
+        ConfigError: The share is not above 0 and below 1.
+    """
+    image = threshold_by_rank(normal_scores, max_false_reject)
+    pixel = threshold_by_rank(normal_map_maxima, max_false_reject)
+    return (
+        Thresholds(image=image.value, pixel=pixel.value),
+        Risk(image.max_false_reject, image.count, image.supported),
+    )
+
+
+def _checked(normal_scores: Scores) -> npt.NDArray[np.float64]:
+    """The scores, ascending."""
+    scores = np.sort(np.asarray(normal_scores, dtype=np.float64).ravel())
+    if not scores.size:
+        raise CalibrationError(
+            "there is no normal picture to fit the threshold on; add normal pictures to the "
+            "calibration part, 99 for a promise of 1 %"
+        )
+    if not np.all(np.abs(scores) <= np.finfo(np.float32).max):  # also false for NaN
+        raise ScoreError(
+            "a calibration score is NaN, infinite or beyond float32; the network or its export is "
+            "broken, a threshold would hide it"
+        )
+    return scores
+
+
+def _float32_above(below: float, wanted: float) -> float:
+    """The float32 number nearest to `wanted` that exceeds `below`, before and after rounding it."""
+    floor = max(below, float(np.float32(below)))
+    with np.errstate(over="ignore"):
+        value = np.float32(wanted)
+        while not float(value) > floor:
+            value = np.nextafter(value, np.float32(np.inf))
+    if not np.isfinite(value):
+        raise CalibrationError(
+            f"the normal scores reach {below:g}, and no float32 threshold lies above them; "
+            "the network or its export is broken"
+        )
+    return float(value)
