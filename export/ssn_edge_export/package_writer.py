@@ -1,0 +1,102 @@
+"""The writer of model packages: same content, same bytes, and never half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ssn_edge_runtime.archive import (
+    MAX_ARCHIVE_BYTES,
+    MAX_ENTRY_BYTES,
+    ArchiveEntry,
+    directory_record,
+    end_record,
+    local_header,
+)
+from ssn_edge_runtime.errors import ExportError, PackageError
+from ssn_edge_runtime.manifest import (
+    MANIFEST_NAME,
+    EntryDigest,
+    Manifest,
+    canonical_json,
+    manifest_to_dict,
+)
+from ssn_edge_runtime.package import Package
+
+
+def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) -> str:
+    """Write a model package, and open it once as a controller would before it gets its name.
+
+    Args:
+        path: The package; a file of this name is replaced at the very end, all at once.
+        manifest: What the package says of itself; its `entries` are filled in here.
+        entries: Content by name: models, certificates, golden pictures, report.
+
+    Returns:
+        The package id, the SHA-256 of the manifest in hexadecimal.
+
+    Raises:
+        ExportError: The package would be refused, or cannot be written; `path` is as it was.
+    """
+    digests = {
+        name: EntryDigest(len(data), hashlib.sha256(data).hexdigest())
+        for name, data in entries.items()
+    }
+    document = manifest_to_dict(replace(manifest, entries=digests))
+    try:
+        contents = {MANIFEST_NAME: canonical_json(document)}
+    except ValueError as error:
+        raise ExportError(f"{path}: the manifest holds a number that is not finite") from error
+    contents.update((name, entries[name]) for name in sorted(entries))
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("xb") as file:
+            for piece in _archive(contents):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        with Package.open(temporary) as package:
+            package_id = package.package_id
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except PackageError as error:
+        reason = str(error).removeprefix(f"{temporary}: ")
+        raise ExportError(f"{path}: not written, a controller would refuse it: {reason}") from error
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return package_id
+
+
+def _archive(contents: Mapping[str, bytes]) -> Iterator[bytes]:
+    """The archive's bytes, piece by piece; no content is copied."""
+    directory = []
+    offset = 0
+    for name, data in contents.items():
+        if not name.isascii() or len(data) > MAX_ENTRY_BYTES:
+            raise PackageError(f"{name!r} is not ASCII, or has more than {MAX_ENTRY_BYTES} bytes")
+        entry = ArchiveEntry(name, len(data), zlib.crc32(data), offset)
+        if entry.end_offset > MAX_ARCHIVE_BYTES:
+            raise PackageError(f"{name} would end beyond {MAX_ARCHIVE_BYTES} bytes")
+        yield local_header(entry)
+        yield data
+        directory.append(directory_record(entry))
+        offset = entry.end_offset
+    records = b"".join(directory)
+    yield records
+    yield end_record(len(directory), len(records), offset)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut; a file's own `fsync` does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
