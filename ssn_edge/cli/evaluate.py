@@ -1,0 +1,102 @@
+"""`ssn-edge evaluate`: metrics and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssn_edge.cli.console import reporting
+from ssn_edge.cli.options import (
+    CheckpointOption,
+    DataOption,
+    JsonOption,
+    parse_share,
+    project_settings,
+)
+
+if TYPE_CHECKING:
+    from ssn_edge.evaluation.of_run import EvaluatedRun
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: CheckpointOption = None,
+    package: Annotated[
+        Path | None,
+        typer.Option(help="Judge with this package instead, as the line would; of the same run."),
+    ] = None,
+    data: DataOption = None,
+    max_false_reject: Annotated[
+        str | None, typer.Option(help="For a checkpoint's thresholds, such as 1% or 0.01.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="The page; default report.html beside the checkpoint.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a checkpoint, or a package, on the test part; writes one static HTML page.
+
+    Example: ssn-edge evaluate --package part.ssn
+    """
+    with reporting(context) as out:
+        from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
+        from ssn_edge.evaluation.report import report_numbers, write_report
+        from ssn_edge.project import find_checkpoint
+        from ssn_edge.trained import REPORT_NAME, open_run
+
+        settings = project_settings()
+        path = find_checkpoint(checkpoint)
+        run = open_run(path, data)
+        out.say(f"evaluating {package or path} on {len(run.split.test)} test pictures")
+        with out.progress() as progress:
+            if package is None:
+                share = settings.export.max_false_reject
+                if max_false_reject is not None:
+                    share = parse_share(max_false_reject, "--max-false-reject")
+                found = evaluate_checkpoint(
+                    run,
+                    max_false_reject=share,
+                    commands=[f"ssn-edge evaluate --checkpoint {path}"],
+                    on_progress=progress.stage("evaluate"),
+                )
+            else:
+                found = evaluate_package(
+                    run,
+                    package,
+                    commands=[f"ssn-edge evaluate --checkpoint {path} --package {package}"],
+                    on_progress=progress.stage("evaluate"),
+                )
+        page = report or path.parent / REPORT_NAME
+        write_report(found.report, page)
+        out.result(
+            {
+                "report": str(page),
+                **report_numbers(found.report),
+                "verdicts_by_picture": found.verdicts(run.data_root),
+            },
+            [*metric_lines(found), f"report: {page}"],
+            as_json=as_json,
+        )
+
+
+def metric_lines(found: EvaluatedRun) -> list[str]:
+    """The metrics and verdicts as a table for a terminal."""
+    metrics = found.evaluation.metrics
+    normal, anomalous = found.report.normal, found.report.anomalous
+
+    def text(value: float | None) -> str:
+        return "  n/a" if value is None else f"{value:.3f}"
+
+    return [
+        "                     I-AUROC  AP-det",
+        f"  classification       {text(metrics.classification.i_auroc)}   "
+        f"{text(metrics.classification.ap_det)}",
+        f"  map maximum          {text(metrics.map_max.i_auroc)}   {text(metrics.map_max.ap_det)}",
+        f"  pixels: P-AUROC {text(metrics.pixel.p_auroc)}, AP-loc {text(metrics.pixel.ap_loc)}, "
+        f"AUPRO {text(metrics.pixel.aupro)}",
+        f"  at the threshold, by the {found.scoring_rule.value} score: "
+        f"{anomalous.failed} of {anomalous.total} defects found, "
+        f"{normal.failed + normal.unknown} of {normal.total} good parts rejected",
+    ]

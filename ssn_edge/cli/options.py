@@ -1,0 +1,100 @@
+"""Options that several verbs share, and texts that become numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ssn_edge.settings import Settings
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint or a run's folder; without it the newest under runs/."),
+]
+PackageOption = Annotated[
+    Path | None, typer.Option(help="Model package; without it the one in this directory.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Where the data set is now, if it moved since training.")
+]
+
+
+def project_settings() -> Settings:
+    """The settings of the project in the working directory."""
+    from ssn_edge.settings import read_settings
+
+    return read_settings()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``256`` or ``640x232`` (height x width) as height and width.
+
+    Raises:
+        ConfigError: Neither of the two.
+    """
+    numbers = _whole_numbers(text.lower().split("x"))
+    if numbers is None or len(numbers) not in (1, 2):
+        raise _wrong("--input-size", text, "one number, or HEIGHTxWIDTH such as 640x232")
+    return (numbers[0], numbers[-1])
+
+
+def parse_roi(text: str) -> tuple[int, int, int, int]:
+    """``x,y,width,height`` in camera pixels.
+
+    Raises:
+        ConfigError: Not four whole numbers.
+    """
+    numbers = _whole_numbers(text.split(","))
+    if numbers is None or len(numbers) != 4:
+        raise _wrong("--roi", text, "X,Y,WIDTH,HEIGHT in camera pixels, such as 40,0,512,480")
+    return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def parse_columns(texts: Sequence[str]) -> dict[str, str]:
+    """``label=defect`` and the like as our column name to theirs.
+
+    Raises:
+        ConfigError: One without an equals sign.
+    """
+    columns = {}
+    for text in texts:
+        ours, equals, theirs = text.partition("=")
+        if not (equals and ours and theirs):
+            raise _wrong("--column", text, "OURS=THEIRS, such as label=defect")
+        columns[ours.strip()] = theirs.strip()
+    return columns
+
+
+def parse_share(text: str, option: str) -> float:
+    """``0.5%`` or ``0.005`` as a share.
+
+    Raises:
+        ConfigError: Not a number between 0 and 1.
+    """
+    from ssn_edge_runtime.errors import ConfigError
+
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise _wrong(option, text, "a share such as 0.5% or 0.005") from None
+    if not 0 < share < 1:
+        raise ConfigError(f"{option} {text}: a share between 0 and 1 is wanted, such as 0.5%")
+    return share
+
+
+def _whole_numbers(texts: Sequence[str]) -> list[int] | None:
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        return None
+
+
+def _wrong(option: str, text: str, wanted: str) -> Exception:
+    from ssn_edge_runtime.errors import ConfigError
+
+    return ConfigError(f"{option} {text}: {wanted} is wanted")

@@ -1,0 +1,208 @@
+"""`ssn-edge train`: pictures to a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssn_edge.cli.console import EXIT_INTERRUPTED, Output, reporting
+from ssn_edge.cli.options import (
+    JsonOption,
+    parse_columns,
+    parse_roi,
+    parse_size,
+    project_settings,
+)
+
+if TYPE_CHECKING:
+    from ssn_edge.training.request import RunRequest
+    from ssn_edge.training.run import RunResult, Watcher
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Argument(help="Data set: a folder (MVTec, Kolektor, ...) or a CSV file.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with an interrupted run: its folder.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm name; auto chooses by the device.")
+    ] = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="File of pretrained weights (.safetensors, .pth).")
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option(help="Network input: 256, or HEIGHTxWIDTH such as 640x232.")
+    ] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="Region of interest X,Y,WIDTH,HEIGHT in camera pixels.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="journal or conference.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    noise_std: Annotated[
+        float | None, typer.Option(help="Deviation of the synthetic noise.")
+    ] = None,
+    segmentation_width: Annotated[
+        int | None, typer.Option(help="Hidden channels of the segmentation head.")
+    ] = None,
+    classification_width: Annotated[
+        int | None, typer.Option(help="Hidden channels of the classification head.")
+    ] = None,
+    max_normal: Annotated[
+        int | None, typer.Option(help="Use at most so many normal training pictures.")
+    ] = None,
+    max_anomalous: Annotated[
+        int | None, typer.Option(help="Likewise anomalous ones; 0 trains unsupervised.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="CSV column by another name, such as label=defect.")
+    ] = None,
+    mask_above: Annotated[
+        int | None, typer.Option(help="Mask values above this are defects (else found out).")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of split, initialisation, order and noise.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; default runs/TIME-NAME.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on a data set; the supervision regime follows from its labels.
+
+    Ctrl-C saves and says how to go on. Example: ssn-edge train data/tiles --epochs 100
+    """
+    with reporting(context) as out:
+        from ssn_edge.project import new_run_folder
+        from ssn_edge.training.run import resume as resume_run
+        from ssn_edge.training.run import train as train_run
+        from ssn_edge_runtime.errors import ConfigError
+
+        if resume is not None:
+            if data is not None:
+                raise ConfigError("--resume takes data and settings from the run; leave DATA out")
+            with _watching(out) as watcher:
+                result = resume_run(resume, watcher)
+        else:
+            request = _request(
+                data,
+                {
+                    "backbone": backbone,
+                    "backbone_weights": None if backbone_weights is None else str(backbone_weights),
+                    "input_size": None if input_size is None else list(parse_size(input_size)),
+                    "roi": None if roi is None else list(parse_roi(roi)),
+                    "variant": variant,
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "noise_std": noise_std,
+                    "segmentation_width": segmentation_width,
+                    "classification_width": classification_width,
+                    "seed": seed,
+                    "device": device,
+                },
+                columns=None if column is None else parse_columns(column),
+                mask_above=mask_above,
+                most=(max_normal, max_anomalous),
+            )
+            folder = output or new_run_folder(request.data.stem)
+            with _watching(out) as watcher:
+                result = train_run(request, folder, watcher)
+        _finish(out, result, as_json=as_json)
+
+
+def _request(
+    data: Path | None,
+    options: dict[str, object],
+    *,
+    columns: dict[str, str] | None,
+    mask_above: int | None,
+    most: tuple[int | None, int | None],
+) -> RunRequest:
+    """The settings with the options over them."""
+    import dataclasses
+
+    from ssn_edge.training.request import request_from_settings
+    from ssn_edge_runtime.errors import ConfigError
+
+    settings = project_settings()
+    given = {name: value for name, value in options.items() if value is not None}
+    train_settings = dataclasses.replace(settings.train, **given)  # type: ignore[arg-type]
+    read = {
+        "path": None if data is None else str(data),
+        "columns": columns,
+        "mask_above": mask_above,
+    }
+    data_settings = dataclasses.replace(
+        settings.data,
+        **{name: value for name, value in read.items() if value is not None},  # type: ignore[arg-type]
+    )
+    if not data_settings.path:
+        raise ConfigError("no data set was named: ssn-edge train DATA, or path in ssn-edge.toml")
+    return request_from_settings(
+        data_settings, train_settings, max_normal=most[0], max_anomalous=most[1]
+    )
+
+
+@contextmanager
+def _watching(out: Output) -> Iterator[Watcher]:
+    """Progress while training; the first Ctrl-C stops after the step, a second one at once."""
+    from ssn_edge.training.run import Watcher
+    from ssn_edge.training.trainer import Progress
+
+    stopping = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        stopping.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        out.say("stopping after this step ...")
+
+    with out.progress() as progress:
+
+        def on_step(now: Progress) -> None:
+            separation = "" if now.separation is None else f"  separation {now.separation:.3f}"
+            progress("train", now.step, now.steps, f"loss {now.loss:.3f}{separation}")
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield Watcher(
+                on_message=out.say,
+                on_cache=progress.stage("features"),
+                on_step=on_step,
+                should_stop=stopping.is_set,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _finish(out: Output, result: RunResult, *, as_json: bool) -> None:
+    if result.checkpoint is None:
+        out.say(
+            f"stopped after {result.steps[0]} of {result.steps[1]} steps and saved. "
+            f"Go on: ssn-edge train --resume {result.folder}"
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
+    out.result(
+        {
+            "checkpoint": str(result.checkpoint),
+            "regime": result.regime.value,
+            "steps": result.steps[1],
+            "final_loss": result.final_loss,
+            "seconds": result.seconds,
+        },
+        [
+            f"trained {result.steps[1]} steps in {result.seconds:.0f} s "
+            f"(last epoch's mean loss {result.final_loss:.4f}): {result.checkpoint}",
+            "next: ssn-edge evaluate, then ssn-edge export",
+        ],
+        as_json=as_json,
+    )

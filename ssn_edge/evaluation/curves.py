@@ -1,0 +1,91 @@
+"""ROC and precision-recall curve of a report, as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from ssn_edge.evaluation.axes import Axis, number_text
+from ssn_edge_calibrate.metrics import Points
+
+WIDTH, HEIGHT = 300, 300
+_X = Axis(0, 1, 44, WIDTH - 14)
+_Y = Axis(0, 1, HEIGHT - 46, 12)
+
+
+def roc_svg(points: Points, operating_point: tuple[float, float] | None) -> Markup:
+    """Draw the ROC curve, straight between its points, with chance as a thin diagonal.
+
+    Args:
+        points: (false-positive rate, true-positive rate), as `roc_points` gives them.
+        operating_point: Where the image threshold stands, or None to draw none.
+    """
+    chance = f'<path class="chance" d="{_path([(0, 0), (1, 1)])}"/>'
+    return _curve_svg(
+        "ROC curve", ("good parts rejected", "defects found"), points, operating_point, chance
+    )
+
+
+def precision_recall_svg(points: Points, operating_point: tuple[float, float] | None) -> Markup:
+    """Draw the precision-recall curve in steps, as the average precision sums it.
+
+    Args:
+        points: (recall, precision), as `precision_recall_points` gives them.
+        operating_point: Where the image threshold stands, or None to draw none.
+    """
+    steps: list[tuple[float, float]] = [(0.0, points[0][1])] if points else []
+    for recall, precision in points:
+        steps += [(steps[-1][0], precision), (recall, precision)]
+    return _curve_svg("Precision-recall curve", ("recall", "precision"), steps, operating_point, "")
+
+
+def _curve_svg(
+    name: str,
+    axis_names: tuple[str, str],
+    points: Iterable[tuple[float, float]],
+    operating_point: tuple[float, float] | None,
+    below: str,
+) -> Markup:
+    """A curve in the unit square with its axes."""
+    left, right, bottom, top = _X.start, _X.end, _Y.start, _Y.end
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">']
+    for value in (0, 0.25, 0.5, 0.75, 1):
+        x, y, text = _X.place(value), _Y.place(value), number_text(value)
+        parts.append(
+            f'<path class="grid" d="M{x} {bottom:g}V{top:g}M{left:g} {y}H{right:g}"/>'
+            f'<text class="tick" text-anchor="middle" x="{x}" y="{bottom + 16:g}">{text}</text>'
+            f'<text class="tick" text-anchor="end" x="{left - 6:g}" y="{y + 4:g}">{text}</text>'
+        )
+    middle = (bottom + top) / 2
+    parts.append(
+        f'<text class="label" text-anchor="middle" x="{(left + right) / 2:g}" '
+        f'y="{HEIGHT - 10}">{axis_names[0]}</text>'
+        f'<text class="label" text-anchor="middle" transform="rotate(-90 11 {middle:g})" '
+        f'x="11" y="{middle:g}">{axis_names[1]}</text>'
+        f'{below}<path class="curve" d="{_path(points)}"/>'
+    )
+    if operating_point is not None:
+        x, y = _X.place(operating_point[0]), _Y.place(operating_point[1])
+        parts.append(
+            f'<circle class="operating" cx="{x}" cy="{y}" r="5">'
+            "<title>at the threshold</title></circle>"
+        )
+    return Markup("".join([*parts, "</svg>"]))  # numbers and our own words only
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    """SVG path data, without points that fall on one place or on a level or upright line."""
+    placed = [(_X.place(x), _Y.place(y)) for x, y in points]
+    distinct = [*placed[:1], *(b for a, b in pairwise(placed) if a != b)]
+    kept = [
+        here
+        for before, here, after in zip(
+            [None, *distinct], distinct, [*distinct[1:], None], strict=False
+        )
+        if before is None
+        or after is None
+        or not (before[0] == here[0] == after[0] or before[1] == here[1] == after[1])
+    ]
+    return "M" + "L".join(f"{x} {y}" for x, y in kept) if kept else ""

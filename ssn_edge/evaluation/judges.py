@@ -1,0 +1,82 @@
+"""Who judges in an evaluation: a package through the runtime, or a checkpoint through PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge_calibrate.thresholds import fit_thresholds
+from ssn_edge_export.verify import NetJudge
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, decide, unknown
+from ssn_edge_runtime.errors import ScoreError
+from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.preprocess import FrameError, Geometry, preprocess
+
+
+class FrameJudge(Protocol):
+    """Turns a frame into a decision; `ssn_edge_runtime.Inspector` is one."""
+
+    def inspect(self, frame: ByteImage) -> Decision:
+        """Judge one frame, (H, W, 3) BGR or (H, W) uint8."""
+        ...
+
+
+class CheckpointJudge:
+    """A trained net in PyTorch, deciding by the runtime's own rule.
+
+    Args:
+        net: In evaluation mode, on the CPU.
+        geometry: From camera to network pixels.
+        rule: Which logit is the image's score.
+        thresholds: Cut-offs; fit them with `thresholds_from_normals` where there are none.
+    """
+
+    def __init__(
+        self, net: SuperSimpleNet, geometry: Geometry, rule: ScoringRule, thresholds: Thresholds
+    ) -> None:
+        self._judge = NetJudge(net)
+        self._geometry = geometry
+        self._rule = rule
+        self._thresholds = thresholds
+
+    def inspect(self, frame: ByteImage) -> Decision:
+        """Judge one frame; what cannot be judged is `unknown`."""
+        try:
+            pixels = preprocess(frame, self._geometry)
+            judgement = self._judge(pixels, pixel_threshold=self._thresholds.pixel)
+            return decide(
+                judgement,
+                thresholds=self._thresholds,
+                rule=self._rule,
+                geometry=self._geometry,
+                frame_size_hw=(frame.shape[0], frame.shape[1]),
+            )
+        except FrameError as error:
+            return unknown(Reason.BAD_FRAME, str(error))
+        except ScoreError as error:
+            return unknown(Reason.INVALID_OUTPUT, str(error))
+
+
+def thresholds_from_normals(
+    net: SuperSimpleNet,
+    geometry: Geometry,
+    rule: ScoringRule,
+    frames: Iterable[ByteImage],
+    max_false_reject: float,
+) -> tuple[Thresholds, Risk]:
+    """Fit both thresholds to a net's own scores of held-out normal frames.
+
+    A package's thresholds are fitted on its exported graph; these are for looking at a checkpoint
+    that was not exported yet.
+    """
+    judge = NetJudge(net)
+    judged = [judge(preprocess(frame, geometry), pixel_threshold=0.0) for frame in frames]
+    return fit_thresholds(
+        np.array([each.logit(rule) for each in judged]),
+        np.array([each.map_max_logit for each in judged]),
+        max_false_reject,
+    )

@@ -1,0 +1,182 @@
+"""Evaluate a run's test part: its checkpoint in PyTorch, or a package through the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ssn_edge
+from ssn_edge.data.items import Item
+from ssn_edge.data.samples import high_pass_baseline
+from ssn_edge.evaluation.evaluate import Evaluation, evaluate
+from ssn_edge.evaluation.judges import CheckpointJudge, thresholds_from_normals
+from ssn_edge.evaluation.report import Baseline, Report
+from ssn_edge.evaluation.summary import report_of
+from ssn_edge.trained import TrainedRun
+from ssn_edge_calibrate.metrics import auroc
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.decision import ScoringRule, Thresholds
+from ssn_edge_runtime.errors import PackageError
+from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.pictures import read_picture
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluatedRun:
+    """An evaluation with its report."""
+
+    evaluation: Evaluation
+    report: Report
+    thresholds: Thresholds
+    scoring_rule: ScoringRule
+
+    def verdicts(self, root: Path) -> list[dict[str, object]]:
+        """Each picture's verdict by name, for comparison with what `run` decided."""
+        return [
+            {
+                "image": Path(each.item.image).relative_to(root).as_posix(),
+                "label": each.item.label,
+                "verdict": each.decision.verdict.value,
+                "reason": each.decision.reason.value,
+                "raw_score": each.decision.raw_score,
+            }
+            for each in self.evaluation.judged
+        ]
+
+
+def evaluate_checkpoint(
+    run: TrainedRun,
+    *,
+    max_false_reject: float,
+    commands: Sequence[str] = (),
+    on_progress: Progress = lambda done, count: None,
+) -> EvaluatedRun:
+    """Evaluate the net in PyTorch, with thresholds by rank of the calibration normals."""
+    normals = [item for item in run.split.calibration if not item.is_anomalous]
+    thresholds, risk = thresholds_from_normals(
+        run.net,
+        run.geometry,
+        run.scoring_rule,
+        (read_picture(item.image) for item in normals),
+        max_false_reject,
+    )
+    judge = CheckpointJudge(run.net, run.geometry, run.scoring_rule, thresholds)
+    evaluation = evaluate(
+        judge,
+        run.split.test,
+        mask_rule=run.mask_rule,
+        geometry=run.geometry,
+        on_progress=on_progress,
+    )
+    facts = {**_facts(run), "judged by": "the checkpoint, in PyTorch on the CPU"}
+    report = _report(run, evaluation, facts, run.scoring_rule, thresholds, risk, commands)
+    return EvaluatedRun(evaluation, report, thresholds, run.scoring_rule)
+
+
+def evaluate_package(
+    run: TrainedRun,
+    package: Path,
+    *,
+    engine: str = "auto",
+    commands: Sequence[str] = (),
+    with_baseline: bool = False,
+    on_progress: Progress = lambda done, count: None,
+) -> EvaluatedRun:
+    """Evaluate a package as the line runs it: same reader, same engine, same faults.
+
+    Raises:
+        PackageError: It was made from other training data: its test part is not this run's.
+    """
+    with Inspector.open(package, engine=engine) as inspector:
+        manifest = inspector.manifest
+        if manifest.training_data != run.training_data:
+            raise PackageError(
+                f"{package} was trained on other data than {run.checkpoint}; its test part is not "
+                "this run's. Name the run that it was exported from: --checkpoint"
+            )
+        evaluation = evaluate(
+            inspector,
+            run.split.test,
+            mask_rule=run.mask_rule,
+            geometry=inspector.geometry,
+            on_progress=on_progress,
+        )
+        thresholds, rule = inspector.thresholds, inspector.scoring_rule
+        facts = {
+            **_facts(run),
+            "judged by": f"package {package.name} ({inspector.precision}) on "
+            f"{inspector.engine_name}",
+            "package id": inspector.package_id[:16],
+        }
+        risk = manifest.precisions[inspector.precision].risk
+    baseline = _baseline(run.split.test) if with_baseline else None
+    report = _report(run, evaluation, facts, rule, thresholds, risk, commands, baseline)
+    return EvaluatedRun(evaluation, report, thresholds, rule)
+
+
+def _facts(run: TrainedRun) -> dict[str, str]:
+    height, width = run.geometry.input_size_hw
+    roi = run.geometry.roi_xywh
+    return {
+        "regime": run.regime,
+        "variant": run.net.architecture.variant.value,
+        "backbone": run.net.architecture.backbone,
+        "network input": f"{height} x {width} pixels",
+        "region of interest": "whole frame" if roi is None else ",".join(map(str, roi)),
+        "training data": run.training_data[:16],
+        "ssn-edge": ssn_edge.__version__,
+    }
+
+
+def _report(
+    run: TrainedRun,
+    evaluation: Evaluation,
+    facts: Mapping[str, str],
+    rule: ScoringRule,
+    thresholds: Thresholds,
+    risk: Risk,
+    commands: Sequence[str],
+    baseline: Baseline | None = None,
+) -> Report:
+    notes = [
+        f"Pictures: the test part ({len(run.split.test)}), which chose nothing: no weight, "
+        "threshold, epoch or setting.",
+        "Metrics at the network's resolution, over all test pictures; AUPRO exact, to a "
+        "false-positive rate of 0.3.",
+        f"Thresholds by rank of {risk.normals} held-out normal pictures, for at most "
+        f"{risk.max_false_reject:.3g} false rejects.",
+    ]
+    if not risk.supported:
+        notes.append(
+            "That is more than so few pictures can promise: the thresholds lie above all of their "
+            "scores. Add normal pictures for a promise that holds."
+        )
+    without = sum(e.item.is_anomalous and e.gt_mask is None for e in evaluation.judged)
+    if without:
+        notes.append(f"{without} defective pictures have no mask: no part in pixel-level metrics.")
+    notes.append("Measured on a CPU; nothing here was run on a GPU or a Jetson.")
+    return report_of(
+        evaluation,
+        title=f"Evaluation: {run.data_root.name}",
+        facts=facts,
+        root=run.data_root,
+        mask_rule=run.mask_rule,
+        geometry=run.geometry,
+        rule=rule,
+        thresholds=thresholds,
+        risk=risk,
+        baseline=baseline,
+        notes=notes,
+        commands=commands,
+    )
+
+
+def _baseline(items: Sequence[Item]) -> Baseline | None:
+    labels = [item.label for item in items]
+    value = auroc(labels, [high_pass_baseline(read_picture(item.image)) for item in items])
+    if value is None:
+        return None
+    return Baseline("maximum of the high-passed picture", value)

@@ -1,0 +1,102 @@
+"""A package on a source: what `ssn-edge run` does, callable from Python."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.decision import Decision
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.loop import run_line
+from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.sinks.journal import Journal
+from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
+from ssn_edge_runtime.sources import open_source
+from ssn_edge_runtime.summary import LineSummary
+
+
+@dataclass(frozen=True, slots=True)
+class LineRequest:
+    """What a run of the line is asked for.
+
+    Args:
+        device: Camera, video file, folder of pictures or one picture.
+        package: The model package.
+        output: Folder of the journal and the pictures.
+        keep: Whose pictures are kept: all, rejects or none.
+        engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`.
+        durable: Sync each record to disk before the next part.
+        max_frames: End after so many frames; None for until the end.
+    """
+
+    device: str
+    package: Path
+    output: Path
+    keep: str = "rejects"
+    engine: str = "auto"
+    durable: bool = False
+    max_frames: int | None = None
+
+    @property
+    def keep_policy(self) -> KeepPolicy:
+        """The policy by its name.
+
+        Raises:
+            ConfigError: There is none of that name.
+        """
+        try:
+            return KeepPolicy(self.keep)
+        except ValueError:
+            names = ", ".join(each.value for each in KeepPolicy)
+            raise ConfigError(f"--keep {self.keep}: one of {names} is wanted") from None
+
+
+def run_package(
+    request: LineRequest,
+    *,
+    stop: threading.Event | None = None,
+    on_message: Callable[[str], None] = lambda message: None,
+    on_verdict: Callable[[str], None] = lambda verdict: None,
+    on_end: Callable[[LineSummary], None] | None = None,
+) -> LineSummary:
+    """Judge every frame of a source with a package; see `ssn_edge_runtime.loop.run_line`.
+
+    Raises:
+        SourceError: No such source, or it was lost for good.
+        PackageError: Not a whole, unchanged package.
+        EngineError: The engine cannot run here.
+        StorageError: Decisions cannot be written.
+    """
+
+    def on_decision(record: DecisionRecord, _decision: Decision) -> None:
+        on_verdict(record.verdict.value)
+
+    keep = request.keep_policy
+    source = open_source(request.device)
+    with ExitStack() as opened:
+        inspector = opened.enter_context(Inspector.open(request.package, engine=request.engine))
+        # The camera before the journal: without one, nothing is written.
+        opened.enter_context(source)
+        journal = opened.enter_context(Journal(request.output, durable=request.durable))
+        pictures = PictureFollower(
+            request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
+        )
+        opened.enter_context(pictures)
+        on_message(
+            f"{source.name}: judging with {request.package.name} "
+            f"(id {inspector.package_id[:16]}, {inspector.precision} on {inspector.engine_name})"
+        )
+        return run_line(
+            source,
+            inspector,
+            journal,
+            [pictures],
+            max_frames=request.max_frames,
+            stop=stop,
+            on_decision=on_decision,
+            on_end=on_end,
+        )

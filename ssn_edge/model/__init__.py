@@ -1,0 +1,1 @@
+"""The network: frozen backbone, features, adaptor, two heads, anomaly map."""

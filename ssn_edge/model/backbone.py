@@ -1,0 +1,114 @@
+"""The frozen feature extractor: any timm network with taps at strides 8 and 16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssn_edge_runtime.errors import ConfigError
+
+STRIDES = (8, 16)
+"""layer2 and layer3 of a ResNet, and what corresponds to them elsewhere."""
+
+GPU_DEFAULT = "wide_resnet50_2.tv_in1k"
+"""The published backbone, with the weights (V1) that the noise was tuned for."""
+CPU_DEFAULT = "tf_efficientnet_lite0"
+"""Small enough for a CPU; its weights come with an installed package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Mean and deviation of RGB pixels in 0..1 that the backbone was trained with."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Backbone(nn.Module):
+    """Frozen feature extractor: no gradient, batch norms always in evaluation mode.
+
+    Args:
+        name: A timm model name; the weights are those of a random initialisation until loaded
+            (`ssn_edge.model.weights.load_backbone_weights`).
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.extractor, self.normalisation = _extractor(name)
+        info = cast(Any, self.extractor).feature_info
+        self.channels: tuple[int, int] = tuple(info.channels())
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode, whatever the rest of the net does."""
+        return super().train(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of a picture.
+
+        Args:
+            image: (B, 3, H, W) float32, RGB, normalised with `normalisation`.
+
+        Returns:
+            layer2 (B, C2, H/8, W/8) and layer3 (B, C3, H/16, W/16), as the backbone rounds sizes.
+        """
+        layer2, layer3 = self.extractor(image)
+        return layer2, layer3
+
+
+def is_published_backbone(name: str) -> bool:
+    """Whether the published noise constant fits this backbone's feature scale."""
+    return name == GPU_DEFAULT
+
+
+def _extractor(name: str) -> tuple[nn.Module, Normalisation]:
+    import timm  # seconds to import, and not everyone who imports this file builds a net
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:4]
+        hint = f"; known names near it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"timm {timm.__version__} knows no backbone {name!r}{hint}")
+    try:
+        reductions = timm.create_model(name, pretrained=False, features_only=True)
+        strides = list(reductions.feature_info.reduction())
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ConfigError(f"timm offers no feature maps of {name!r}: {error}") from error
+    if not all(stride in strides for stride in STRIDES):
+        raise ConfigError(
+            f"backbone {name!r} gives features at strides {strides}; 8 and 16 are needed"
+        )
+    indices = tuple(strides.index(stride) for stride in STRIDES)
+    extractor = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
+    _drop_unused_stages(extractor)
+    config = extractor.pretrained_cfg
+    return extractor, Normalisation(tuple(config["mean"]), tuple(config["std"]))
+
+
+def _drop_unused_stages(extractor: nn.Module) -> None:
+    """Cut the stages after the last tap, which timm's EfficientNets would compute for nothing."""
+    stages, taps = getattr(extractor, "blocks", None), getattr(extractor, "_stage_out_idx", None)
+    if isinstance(stages, nn.Sequential) and isinstance(taps, dict):
+        cast(Any, extractor).blocks = stages[: max(taps)]
+
+
+@torch.no_grad()
+def normalise(pixels: Tensor, normalisation: Normalisation) -> Tensor:
+    """Network input bytes to what the backbone takes.
+
+    Args:
+        pixels: (B, H, W, 3) uint8, BGR, from `ssn_edge_runtime.preprocess`.
+        normalisation: The backbone's own.
+
+    Returns:
+        (B, 3, H, W) float32, RGB, contiguous.
+    """
+    image = pixels.permute(0, 3, 1, 2).flip(1).float()  # (B, 3, H, W), RGB
+    mean = torch.tensor(normalisation.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(normalisation.std, device=pixels.device).view(1, 3, 1, 1)
+    return (image / 255.0 - mean) / std

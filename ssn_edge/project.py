@@ -1,0 +1,68 @@
+"""A project directory: where runs and packages are, and which is meant when none is named."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from ssn_edge_runtime.errors import CheckpointError, PackageError
+
+RUNS = "runs"
+CHECKPOINT_NAME = "checkpoint.safetensors"
+PACKAGE_SUFFIX = ".ssn"
+PACKAGE_NAME = "part.ssn"
+
+
+def new_run_folder(name: str, *, runs: Path = Path(RUNS)) -> Path:
+    """A folder for a new run, named by time and data set; not made yet."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = runs / f"{stamp}-{plain}"
+    number = 2
+    while folder.exists():
+        folder = runs / f"{stamp}-{plain}-{number}"
+        number += 1
+    return folder
+
+
+def find_checkpoint(named: Path | None, *, runs: Path = Path(RUNS)) -> Path:
+    """The checkpoint that is meant: the one named (a file or a run's folder), or the newest.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if named is not None:
+        path = named / CHECKPOINT_NAME if named.is_dir() else named
+        if not path.is_file():
+            raise CheckpointError(f"there is no checkpoint {path}; name a run's folder, or train")
+        return path
+    found = [path for path in runs.glob(f"*/{CHECKPOINT_NAME}") if path.is_file()]
+    if not found:
+        raise CheckpointError(
+            f"no finished run under {runs}/; train first: ssn-edge train DATA, or name one: "
+            "--checkpoint PATH"
+        )
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
+    """The package that is meant: the one named, or the only one in the project directory.
+
+    Raises:
+        PackageError: There is none, or more than one to choose from.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise PackageError(f"there is no package {named}; make one: ssn-edge export")
+        return named
+    found = sorted(folder.glob(f"*{PACKAGE_SUFFIX}"))
+    if not found:
+        raise PackageError(
+            f"no package ({PACKAGE_SUFFIX}) in this directory; make one: ssn-edge export, or name "
+            "one: --package FILE"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise PackageError(f"more than one package here ({names}); name one: --package FILE")
+    return found[0]

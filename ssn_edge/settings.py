@@ -1,0 +1,209 @@
+"""The project file `ssn-edge.toml`: every option's default for one project, each explained.
+
+An option on the command line wins over the file, the file over the built-in default. A key that
+nobody knows is an error: a misspelt threshold must not pass in silence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import write_whole
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SETTINGS_NAME = "ssn-edge.toml"
+
+
+def _explained(explanation: str) -> dict[str, str]:
+    return {"explanation": explanation}
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Where the pictures are and how they are read."""
+
+    path: str = field(default="", metadata=_explained("folder or CSV file of the data set"))
+    columns: dict[str, str] = field(
+        default_factory=dict, metadata=_explained("other names of CSV columns: ours = theirs")
+    )
+    mask_above: int = field(
+        default=-1, metadata=_explained("mask values above this are defects; -1 finds out")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """What `ssn-edge train` uses."""
+
+    backbone: str = field(
+        default="auto",
+        metadata=_explained(
+            "timm name; auto is wide_resnet50_2.tv_in1k on a GPU, tf_efficientnet_lite0 else"
+        ),
+    )
+    backbone_weights: str = field(
+        default="", metadata=_explained("file of pretrained weights; empty for timm or a package")
+    )
+    input_size: list[int] = field(
+        default_factory=lambda: [256, 256],
+        metadata=_explained("height and width of the network input in pixels"),
+    )
+    roi: list[int] = field(
+        default_factory=list,
+        metadata=_explained("region of interest x, y, width, height in camera pixels; [] is all"),
+    )
+    variant: str = field(default="journal", metadata=_explained("journal or conference"))
+    epochs: int = field(default=300, metadata=_explained("passes over the training part"))
+    batch_size: int = field(default=32, metadata=_explained("pictures a step"))
+    noise_std: float = field(
+        default=0.0,
+        metadata=_explained("deviation of the synthetic noise; 0 for the backbone's default"),
+    )
+    segmentation_width: int = field(
+        default=0, metadata=_explained("hidden channels of the segmentation head; 0 for default")
+    )
+    classification_width: int = field(
+        default=0, metadata=_explained("hidden channels of the classification head; 0 for default")
+    )
+    seed: int = field(default=0, metadata=_explained("of split, initialisation, order and noise"))
+    device: str = field(default="auto", metadata=_explained("auto, cpu or cuda"))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What `ssn-edge export` uses."""
+
+    output: str = field(default="part.ssn", metadata=_explained("the model package"))
+    max_false_reject: float = field(
+        default=0.01, metadata=_explained("share of good parts that may be rejected")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What `ssn-edge run` uses."""
+
+    device: str = field(
+        default="/dev/video0", metadata=_explained("camera, video file or folder of pictures")
+    )
+    output: str = field(
+        default="decisions", metadata=_explained("folder of the journal and the pictures")
+    )
+    keep: str = field(
+        default="rejects", metadata=_explained("whose pictures are kept: all, rejects or none")
+    )
+    engine: str = field(default="auto", metadata=_explained("auto or onnxruntime-cpu"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections of the file."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+def read_settings(path: Path = Path(SETTINGS_NAME)) -> Settings:
+    """Read the project file; without one, the defaults.
+
+    Raises:
+        ConfigError: Not TOML, an unknown section or key, or a value of the wrong kind.
+    """
+    if not path.is_file():
+        return Settings()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    sections = {each.name: each for each in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, content in document.items():
+        if name not in sections:
+            raise ConfigError(f"{path}: [{name}] is unknown{_nearest(name, sections)}")
+        values[name] = _section(path, name, sections[name].default_factory, content)
+    return Settings(**values)
+
+
+def settings_text(settings: Settings) -> str:
+    """The file with every key explained."""
+    lines = [
+        "# Settings of this ssn-edge project. Options on the command line win over this file.",
+        "",
+    ]
+    for section in dataclasses.fields(settings):
+        content = getattr(settings, section.name)
+        tables = []
+        lines.append(f"[{section.name}]")
+        for key in dataclasses.fields(content):
+            value = getattr(content, key.name)
+            if isinstance(value, dict):
+                tables.append((key, value))
+                continue
+            lines.append(f"# {key.metadata['explanation']}")
+            lines.append(f"{key.name} = {_toml(value)}")
+        for key, value in tables:
+            lines += ["", f"# {key.metadata['explanation']}", f"[{section.name}.{key.name}]"]
+            lines += [f"{_toml(str(name))} = {_toml(each)}" for name, each in value.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write_settings(settings: Settings, path: Path = Path(SETTINGS_NAME)) -> None:
+    """Write the project file; one that is there is not touched.
+
+    Raises:
+        ConfigError: There is one already.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} is there already; edit it, or remove it first")
+    write_whole(path, settings_text(settings).encode())
+
+
+def _section(path: Path, name: str, factory: Any, content: object) -> object:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: {name} must be a section: [{name}]")
+    defaults = factory()
+    known = {each.name: getattr(defaults, each.name) for each in dataclasses.fields(defaults)}
+    for key, value in content.items():
+        where = f"{path}: [{name}] {key}"
+        if key not in known:
+            raise ConfigError(f"{where} is unknown{_nearest(key, known)}")
+        content[key] = _typed(where, value, known[key])
+    return type(defaults)(**content)
+
+
+def _typed(where: str, value: object, default: object) -> object:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = type(value) is type(default)
+    if isinstance(default, list):
+        fits = isinstance(value, list) and all(type(each) is int for each in value)
+    if isinstance(default, dict):
+        fits = isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+    if not fits:
+        raise ConfigError(f"{where} = {value!r} is of the wrong kind; one like {default!r} fits")
+    return value
+
+
+def _nearest(name: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,115 @@
+"""A finished run, ready to be evaluated or exported: its net, its data, what it decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssn_edge.data.masks import MaskRule
+from ssn_edge.data.split import Split
+from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge.training.checkpoint import load_checkpoint
+from ssn_edge.training.listing import listing_root, split_from_listing
+from ssn_edge.training.request import geometry_from_dict
+from ssn_edge_export import ExportResult, LabelledPicture, export_package
+from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.errors import CheckpointError
+from ssn_edge_runtime.preprocess import Geometry
+
+REPORT_NAME = "report.html"
+"""Beside a checkpoint, where `evaluate` writes it and `export` finds it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedRun:
+    """What a checkpoint says, with its data where they are now.
+
+    Args:
+        checkpoint: The file.
+        net: In evaluation mode, on the CPU.
+        geometry: From camera to network pixels.
+        scoring_rule: Which logit is the image's score.
+        regime: Supervision that training had.
+        data_root: Folder that names of pictures are relative to.
+        split: The three parts.
+        mask_rule: How mask values are read.
+        training_data: Fingerprint of the data.
+        tools: Versions of what trained it.
+    """
+
+    checkpoint: Path
+    net: SuperSimpleNet
+    geometry: Geometry
+    scoring_rule: ScoringRule
+    regime: str
+    data_root: Path
+    split: Split
+    mask_rule: MaskRule
+    training_data: str
+    tools: dict[str, str]
+
+
+def open_run(checkpoint: Path, data_root: Path | None = None) -> TrainedRun:
+    """Read a checkpoint and find its pictures.
+
+    Args:
+        checkpoint: The file.
+        data_root: The data set's folder, if it moved since training.
+
+    Raises:
+        CheckpointError: Damaged, or its header lacks something.
+        DatasetError: A picture is not there any more.
+    """
+    loaded = load_checkpoint(checkpoint)
+    header = loaded.header
+    try:
+        root = data_root or listing_root(header["listing"])
+        split, mask_rule = split_from_listing(header["listing"], root)
+        return TrainedRun(
+            checkpoint=checkpoint,
+            net=loaded.net,
+            geometry=geometry_from_dict(header["request"]),
+            scoring_rule=ScoringRule(header["scoring_rule"]),
+            regime=str(header["regime"]),
+            data_root=root,
+            split=split,
+            mask_rule=mask_rule,
+            training_data=str(header["training_data"]),
+            tools={name: str(version) for name, version in header["tools"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{checkpoint}: its header lacks or misstates {error}") from error
+
+
+def export_run(
+    run: TrainedRun,
+    output: Path,
+    *,
+    max_false_reject: float,
+    precision: str = "fp32",
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> ExportResult:
+    """Write a run's net as one model package; see `ssn_edge_export.export_package`.
+
+    A report that `evaluate` left beside the checkpoint goes into the package.
+    """
+    report = run.checkpoint.parent / REPORT_NAME
+    return export_package(
+        run.net,
+        output=output,
+        name=output.stem,
+        geometry=run.geometry,
+        scoring_rule=run.scoring_rule,
+        variant=run.net.architecture.variant.value,
+        regime=run.regime,
+        backbone=run.net.architecture.backbone,
+        training_data=run.training_data,
+        training_normals=[item.image for item in run.split.train if not item.is_anomalous],
+        calibration=[LabelledPicture(item.image, item.label) for item in run.split.calibration],
+        max_false_reject=max_false_reject,
+        tools=run.tools,
+        report_html=report.read_bytes() if report.is_file() else None,
+        precision=precision,
+        on_progress=on_progress,
+    )

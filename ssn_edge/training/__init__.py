@@ -1,0 +1,1 @@
+"""Training: regimes, targets, cached features, losses, sampling, schedule, checkpoints."""

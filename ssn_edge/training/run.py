@@ -1,0 +1,322 @@
+"""A training run: from a data set to a checkpoint in a folder of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ssn_edge
+from ssn_edge.data.items import Dataset, Item
+from ssn_edge.data.layouts import read_dataset
+from ssn_edge.data.loading import check_dataset, has_pixel_truth
+from ssn_edge.data.split import Split, fingerprint, split_dataset
+from ssn_edge.model.backbone import CPU_DEFAULT, GPU_DEFAULT, Backbone, is_published_backbone
+from ssn_edge.model.heads import default_widths
+from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
+from ssn_edge.model.weights import load_backbone_weights
+from ssn_edge.training.cache import FeatureCache
+from ssn_edge.training.checkpoint import (
+    CHECKPOINT_NAME,
+    STATE_NAME,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+)
+from ssn_edge.training.listing import listing_from_split
+from ssn_edge.training.regime import Regime, default_scoring_rule, find_regime, supervision
+from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
+from ssn_edge.training.sampling import BalancedSampler, EveryNormalOnce
+from ssn_edge.training.settings import (
+    PUBLISHED_NOISE_STD,
+    RELATIVE_NOISE_STD,
+    TrainingSettings,
+)
+from ssn_edge.training.trainer import Progress, Trainer
+from ssn_edge_runtime.errors import CheckpointError, ConfigError, DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended.
+
+    Args:
+        folder: The run's folder.
+        checkpoint: The trained net, or None if it was stopped before the end.
+        regime: What the labels allowed.
+        steps: Steps done, of steps in all.
+        final_loss: Mean loss of the last whole epoch; None before there is one.
+        seconds: Time this call took.
+    """
+
+    folder: Path
+    checkpoint: Path | None
+    regime: Regime
+    steps: tuple[int, int]
+    final_loss: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who looks on: called with progress, asked whether to stop.
+
+    Args:
+        on_message: A line for people.
+        on_cache: Pictures cached and in all.
+        on_step: After each step.
+        should_stop: Asked between two steps.
+        save_every_s: Seconds between two saves of the unfinished state.
+    """
+
+    on_message: Callable[[str], None] = lambda message: None
+    on_cache: Callable[[int, int], None] = lambda done, count: None
+    on_step: Callable[[Progress], None] = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+    save_every_s: float = 120.0
+
+
+def train(request: RunRequest, folder: Path, watcher: Watcher | None = None) -> RunResult:
+    """Train a net and write its checkpoint into a new folder.
+
+    Raises:
+        DatasetError: The data cannot be used.
+        ConfigError: Settings that do not go together.
+        CheckpointError: No pretrained weights.
+    """
+    return _train(request, folder, watcher or Watcher(), state=None)
+
+
+def resume(folder: Path, watcher: Watcher | None = None) -> RunResult:
+    """Go on with an interrupted run; the result is the run that would have been.
+
+    Raises:
+        CheckpointError: Nothing to go on with.
+        DatasetError: The data changed since.
+    """
+    if (folder / CHECKPOINT_NAME).is_file() and not (folder / STATE_NAME).is_file():
+        raise CheckpointError(f"{folder} is finished: {CHECKPOINT_NAME} is there")
+    tensors, header = load_tensors(folder / STATE_NAME)
+    request = request_from_dict(header["request"])
+    return _train(request, folder, watcher or Watcher(), state=(tensors, header))
+
+
+def _train(
+    request: RunRequest,
+    folder: Path,
+    watcher: Watcher,
+    state: tuple[dict[str, torch.Tensor], dict[str, Any]] | None,
+) -> RunResult:
+    started = time.monotonic()
+    dataset = read_dataset(
+        request.data, columns=dict(request.columns) or None, mask_above=request.mask_above
+    )
+    split = _limited(split_dataset(dataset, seed=request.settings.seed), request)
+    split.check_trainable()
+    check_dataset(dataset)
+    regime = _regime(split.train, dataset, request.regime)
+    watcher.on_message(dataset.describe())
+    if any(item.mask is not None for item in dataset.items):
+        rule = dataset.mask_rule
+        watcher.on_message(f"mask values above {rule.above} mean a defect: {rule.reason}")
+    watcher.on_message(f"{_describe(regime, split.train, dataset)}; {split.describe()}")
+    data_fingerprint = fingerprint(dataset, split)
+    if state is not None and state[1].get("training_data") != data_fingerprint:
+        raise DatasetError(
+            f"{dataset.root}: pictures, masks or labels changed since the run began; restore them, "
+            "or start a new run"
+        )
+    plan = supervision(regime, request.variant)
+    if request.settings.perlin_threshold is not None:
+        plan = dataclasses.replace(plan, perlin_threshold=request.settings.perlin_threshold)
+    device = _device(request.device)
+    net, weights_from = _build(request, device)
+    watcher.on_message(
+        f"backbone {net.architecture.backbone}, weights from {weights_from}, on {device}"
+    )
+    header = {
+        "request": request_to_dict(request),
+        "regime": regime.value,
+        "scoring_rule": default_scoring_rule(regime).value,
+        "training_data": data_fingerprint,
+        "backbone_weights": weights_from,
+        "listing": listing_from_split(dataset, split),
+        "tools": tool_versions(),
+    }
+    with FeatureCache(
+        split.train,
+        net,
+        geometry=request.geometry,
+        mask_rule=dataset.mask_rule,
+        flips=plan.flips,
+        dilate=plan.dilate,
+        weighted=plan.distance_weights,
+        device=device,
+        on_progress=watcher.on_cache,
+    ) as cache:
+        watcher.on_message(cache.describe())
+        noise_std = _set_noise_scale(net, cache, request.settings, device)
+        sampler = (
+            EveryNormalOnce(cache.normals, request.settings.seed)
+            if regime is Regime.UNSUPERVISED
+            else BalancedSampler(cache.normals, cache.anomalous, request.settings.seed)
+        )
+        trainer = Trainer(
+            net, cache, sampler, settings=request.settings, plan=plan, noise_std=noise_std
+        )
+        if state is not None:
+            trainer.restore(state[0], state[1]["counters"])
+        _run(trainer, folder, header, watcher)
+    path = folder / CHECKPOINT_NAME
+    result = RunResult(
+        folder=folder,
+        checkpoint=path if trainer.is_finished else None,
+        regime=regime,
+        steps=(trainer.step, trainer.steps),
+        final_loss=trainer.losses[-1] if trainer.losses else None,
+        seconds=time.monotonic() - started,
+    )
+    if not trainer.is_finished:
+        return result
+    finished = {
+        **header,
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "losses": trainer.losses,
+        "steps": trainer.steps,
+        "noise_std": noise_std,
+    }
+    save_checkpoint(path, net, finished)
+    (folder / STATE_NAME).unlink(missing_ok=True)
+    return result
+
+
+def _run(trainer: Trainer, folder: Path, header: Mapping[str, object], watcher: Watcher) -> None:
+    def save() -> None:
+        save_tensors(
+            folder / STATE_NAME, trainer.state(), {**header, "counters": trainer.counters()}
+        )
+
+    clock = _Alarm(watcher.save_every_s)
+
+    def on_step(progress: Progress) -> None:
+        watcher.on_step(progress)
+        if clock.is_due():
+            save()
+
+    # A folder with a state from its first second: whatever ends the run, it can go on.
+    save()
+    trainer.run(should_stop=watcher.should_stop, on_step=on_step)
+    if not trainer.is_finished:
+        save()
+
+
+class _Alarm:
+    """Tells when a time has passed since it last did."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
+
+
+def _limited(split: Split, request: RunRequest) -> Split:
+    kept = {
+        label: _evenly([item for item in split.train if item.label == label], most)
+        for label, most in ((0, request.max_normal), (1, request.max_anomalous))
+    }
+    chosen = {item.image for items in kept.values() for item in items}
+    return dataclasses.replace(
+        split, train=tuple(item for item in split.train if item.image in chosen)
+    )
+
+
+def _evenly(items: Sequence[Item], most: int | None) -> Sequence[Item]:
+    if most is None or most >= len(items):
+        return items
+    if most == 0:
+        return []
+    return [items[index] for index in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def _regime(items: Sequence[Item], dataset: Dataset, wanted: Regime | None) -> Regime:
+    truth = [has_pixel_truth(item, dataset.mask_rule) for item in items]
+    found = find_regime([item.label for item in items], truth)
+    if wanted is None or wanted is found:
+        return found
+    raise ConfigError(
+        f"regime {wanted.value} was asked for, the labels give {found.value}; "
+        "training with fewer labels than there are comes later. Drop the option, or use "
+        "--max-anomalous 0 to train on normal pictures only"
+    )
+
+
+def _describe(regime: Regime, items: Sequence[Item], dataset: Dataset) -> str:
+    anomalous = [item for item in items if item.is_anomalous]
+    masks = sum(has_pixel_truth(item, dataset.mask_rule) for item in anomalous)
+    words = f"{regime.value}: {len(items) - len(anomalous)} normal, {len(anomalous)} defective"
+    return f"{words}, {masks} with masks" if anomalous else words
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("device cuda was asked for, PyTorch sees no GPU here; use --device cpu")
+    return torch.device(name)
+
+
+def _build(request: RunRequest, device: torch.device) -> tuple[SuperSimpleNet, str]:
+    name = request.backbone
+    if name == "auto":
+        name = GPU_DEFAULT if device.type == "cuda" else CPU_DEFAULT
+    backbone = Backbone(name)
+    weights_from = load_backbone_weights(backbone, request.backbone_weights)
+    architecture = Architecture(
+        backbone=name,
+        input_size_hw=request.geometry.input_size_hw,
+        widths=request.widths or default_widths(sum(backbone.channels)),
+        variant=request.variant,
+    )
+    # Initial weights follow from the seed, and nobody else's random numbers are touched.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.settings.seed)
+        net = SuperSimpleNet(architecture, backbone)
+    return net.to(device), weights_from
+
+
+def _set_noise_scale(
+    net: SuperSimpleNet, cache: FeatureCache, settings: TrainingSettings, device: torch.device
+) -> float:
+    if is_published_backbone(net.architecture.backbone):
+        return settings.noise_std or PUBLISHED_NOISE_STD
+    net.features.standardise_by(*cache.feature_statistics(net.features, device))
+    return settings.noise_std or RELATIVE_NOISE_STD
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what computes, for checkpoint and package."""
+    import timm
+
+    return {
+        "ssn-edge": ssn_edge.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+    }

@@ -1,0 +1,60 @@
+"""What training can be told; defaults are the published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssn_edge_runtime.errors import ConfigError
+
+PUBLISHED_NOISE_STD = 0.015
+"""For wide_resnet50_2.tv_in1k alone, whose features are not standardised."""
+RELATIVE_NOISE_STD = 0.5
+"""For standardised features, in deviations of each channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """Numbers of a training run.
+
+    Args:
+        epochs: Passes over the training part; the last one counts, none is chosen.
+        batch_size: Pictures a step, before doubling.
+        seed: Of initialisation, order, masks and noise.
+        noise_std: Deviation of the synthetic noise: absolute for the published backbone, in
+            deviations of each feature channel for others. None for the default of each.
+        perlin_threshold: None for the regime's.
+        adaptor_lr: Learning rate of the adaptor.
+        heads_lr: Learning rate of both heads.
+        adaptor_weight_decay: Of the adaptor.
+        heads_weight_decay: Of both heads.
+        lr_factor: Learning rates are multiplied by it at 80 % and at 90 % of the epochs.
+
+    Source:
+        supersimplenet.md section 4.1.
+    """
+
+    epochs: int = 300
+    batch_size: int = 32
+    seed: int = 0
+    noise_std: float | None = None
+    perlin_threshold: float | None = None
+    adaptor_lr: float = 1e-4
+    heads_lr: float = 2e-4
+    adaptor_weight_decay: float = 0.01
+    heads_weight_decay: float = 1e-5
+    lr_factor: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ConfigError(
+                f"epochs ({self.epochs}) and batch size ({self.batch_size}) must be at least 1"
+            )
+        if self.noise_std is not None and not self.noise_std > 0:
+            raise ConfigError(f"the noise deviation is {self.noise_std}; it must be above 0")
+
+    def lr_scale(self, epoch: int) -> float:
+        """Factor on the learning rates in an epoch, counted from 0."""
+        # Rounded: the authors' comparison of floats never fires where 0.8 E is not whole.
+        milestones = (round(0.8 * self.epochs), round(0.9 * self.epochs))
+        return self.lr_factor ** sum(epoch >= milestone for milestone in milestones)

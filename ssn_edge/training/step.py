@@ -1,0 +1,74 @@
+"""One training step: noise, heads, losses. The reference implementation of the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssn_edge.model.anomaly_generator import generate_anomalies
+from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge.training.cache import Batch
+from ssn_edge.training.losses import classification_loss, segmentation_loss_terms
+from ssn_edge.training.regime import Supervision
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Loss of a step, and what its progress is judged by.
+
+    Args:
+        loss: Scalar with gradient.
+        label: (2B,) bool, real or synthetic anomaly.
+        map_max: (2B,) float32, largest logit of each map.
+    """
+
+    loss: Tensor
+    label: Tensor
+    map_max: Tensor
+
+
+def training_step(
+    net: SuperSimpleNet,
+    batch: Batch,
+    *,
+    plan: Supervision,
+    noise_std: float,
+    generator: torch.Generator,
+) -> StepResult:
+    """Loss of one batch on doubled, perturbed samples.
+
+    Args:
+        net: In training mode.
+        batch: B samples.
+        plan: The regime's settings.
+        noise_std: Deviation of the noise.
+        generator: Of random numbers, on the batch's device.
+    """
+    with torch.no_grad():
+        feature = net.features(batch.layer2, batch.layer3)  # (B, C, h, w)
+    anomalies = generate_anomalies(
+        batch.mask,
+        batch.label,
+        channels=feature.shape[1],
+        noise_std=noise_std,
+        perlin_threshold=plan.perlin_threshold,
+        generator=generator,
+    )
+    # The adaptor acts before the noise: one pass serves both copies.
+    adapted = net.heads.adaptor(feature).repeat(2, 1, 1, 1) + anomalies.noise
+    perturbed = feature.repeat(2, 1, 1, 1) + anomalies.noise  # the same noise
+    map_logits, score_logits = net.heads.judge(perturbed, adapted, detach_map=plan.detach_map)
+    map_logits = map_logits[:, 0]  # (2B, h, w)
+    terms = segmentation_loss_terms(
+        map_logits,
+        anomalies.mask,
+        known=batch.known.repeat(2),
+        weight=batch.weight.repeat(2, 1, 1) if plan.distance_weights else None,
+    )
+    return StepResult(
+        loss=terms.total + classification_loss(score_logits, anomalies.label),
+        label=anomalies.label,
+        map_max=map_logits.detach().amax(dim=(1, 2)),
+    )

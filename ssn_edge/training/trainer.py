@@ -1,0 +1,249 @@
+"""The loop over steps, and its state: a run that was interrupted goes on as if it had not been."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge.training.cache import FeatureCache
+from ssn_edge.training.regime import Supervision
+from ssn_edge.training.sampling import IndexArray
+from ssn_edge.training.settings import TrainingSettings
+from ssn_edge.training.step import training_step
+from ssn_edge_calibrate.metrics import auroc
+from ssn_edge_runtime.errors import CheckpointError, ScoreError
+
+_RECENT_STEPS = 20
+
+
+class Sampler(Protocol):
+    """Says which cache rows an epoch visits; a function of seed and epoch."""
+
+    @property
+    def epoch_length(self) -> int:
+        """Samples in an epoch."""
+        ...
+
+    def epoch(self, number: int) -> IndexArray:
+        """Cache rows of an epoch, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands after a step.
+
+    Args:
+        step: Steps done.
+        steps: Steps in all.
+        epoch: Epochs begun, from 1.
+        loss: Mean over the last 20 steps.
+        separation: AUROC of the map maximum on the training samples of the last 20 steps, synthetic
+            defects included; None while all are of one kind.
+        seconds_left: At the pace so far.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    separation: float | None
+    seconds_left: float
+
+
+class Trainer:
+    """Trains adaptor and heads on cached features.
+
+    Random numbers of a step depend on the seed and the step alone, so a resumed run is the run
+    that would have been.
+
+    Args:
+        net: On the training device.
+        cache: Training samples.
+        sampler: Order of the samples.
+        settings: Numbers of the run.
+        plan: The regime's settings.
+        noise_std: Deviation of the synthetic noise.
+    """
+
+    def __init__(
+        self,
+        net: SuperSimpleNet,
+        cache: FeatureCache,
+        sampler: Sampler,
+        *,
+        settings: TrainingSettings,
+        plan: Supervision,
+        noise_std: float,
+    ) -> None:
+        self._net = net
+        self._cache = cache
+        self._sampler = sampler
+        self._settings = settings
+        self._plan = plan
+        self._noise_std = noise_std
+        self._device = next(net.heads.parameters()).device
+        self._steps_per_epoch = -(-sampler.epoch_length // settings.batch_size)
+        self._optimiser = _optimiser(net, settings)
+        self.step = 0
+        self.losses: list[float] = []
+        """Mean loss of each finished epoch."""
+        self._epoch_loss = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self._steps_per_epoch * self._settings.epochs
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.steps
+
+    def run(
+        self,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Train until the end, or until asked to stop between two steps.
+
+        Raises:
+            ScoreError: The loss became NaN or infinite.
+        """
+        self._net.train()
+        recent: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=_RECENT_STEPS)
+        started, first = time.monotonic(), self.step
+        while not self.is_finished and not should_stop():
+            loss, label, map_max = self._one_step()
+            recent.append((loss, label, map_max))
+            if on_step is not None:
+                pace = (time.monotonic() - started) / (self.step - first)
+                on_step(self._progress(recent, pace))
+        self._net.eval()
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that a resumed run needs: heads, standardisation, optimiser."""
+        tensors = {f"heads/{name}": value for name, value in self._net.heads.state_dict().items()}
+        for name, parameter in self._net.heads.named_parameters():
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser/{name}/{key}"] = value
+        for name, value in self._net.features.state_dict().items():
+            tensors[f"features/{name}"] = value
+        return tensors
+
+    def counters(self) -> dict[str, object]:
+        """The numbers that go with `state`."""
+        return {"step": self.step, "losses": self.losses, "epoch_loss": self._epoch_loss}
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            CheckpointError: It belongs to another net.
+        """
+        try:
+            self._net.heads.load_state_dict(_below(tensors, "heads/"), strict=True)
+            self._net.features.load_state_dict(_below(tensors, "features/"), strict=True)
+            for name, parameter in self._net.heads.named_parameters():
+                kept = _below(tensors, f"optimiser/{name}/")
+                if kept:
+                    self._optimiser.state[parameter] = {
+                        key: value if key == "step" else value.to(self._device)
+                        for key, value in kept.items()
+                    }
+            self.step = int(str(counters["step"]))
+            self.losses = [float(loss) for loss in _list(counters["losses"])]
+            self._epoch_loss = float(str(counters["epoch_loss"]))
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CheckpointError(f"the saved state does not fit this run: {error}") from error
+
+    def _one_step(self) -> tuple[float, Tensor, Tensor]:
+        epoch, within = divmod(self.step, self._steps_per_epoch)
+        size = self._settings.batch_size
+        rows = self._sampler.epoch(epoch)[within * size : (within + 1) * size]
+        scale = self._settings.lr_scale(epoch)
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["base_lr"] * scale
+        result = training_step(
+            self._net,
+            self._cache.batch(rows, self._device),
+            plan=self._plan,
+            noise_std=self._noise_std,
+            generator=_step_generator(self._settings.seed, self.step, self._device),
+        )
+        loss = float(result.loss.detach())
+        if not np.isfinite(loss):
+            raise ScoreError(
+                f"the loss is {loss} after {self.step} steps; lower the learning rates or the noise"
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        if self._plan.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._net.heads.parameters(), self._plan.clip_norm)
+        self._optimiser.step()
+        self.step += 1
+        self._epoch_loss += loss
+        if self.step % self._steps_per_epoch == 0:
+            self.losses.append(self._epoch_loss / self._steps_per_epoch)
+            self._epoch_loss = 0.0
+        return loss, result.label.cpu(), result.map_max.cpu()
+
+    def _progress(self, recent: deque[tuple[float, Tensor, Tensor]], pace: float) -> Progress:
+        labels = torch.cat([label for _, label, _ in recent]).numpy()
+        scores = torch.cat([map_max for _, _, map_max in recent]).numpy()
+        return Progress(
+            step=self.step,
+            steps=self.steps,
+            epoch=(self.step - 1) // self._steps_per_epoch + 1,
+            loss=sum(loss for loss, _, _ in recent) / len(recent),
+            separation=auroc(labels.astype(np.int64), scores),
+            seconds_left=pace * (self.steps - self.step),
+        )
+
+
+def _optimiser(net: SuperSimpleNet, settings: TrainingSettings) -> torch.optim.AdamW:
+    heads = net.heads
+    groups = [
+        (heads.adaptor, settings.adaptor_lr, settings.adaptor_weight_decay),
+        (heads.segmentation, settings.heads_lr, settings.heads_weight_decay),
+        (heads.classification, settings.heads_lr, settings.heads_weight_decay),
+    ]
+    return torch.optim.AdamW(
+        [
+            {
+                "params": list(module.parameters()),
+                "lr": lr,
+                "base_lr": lr,
+                "weight_decay": weight_decay,
+            }
+            for module, lr, weight_decay in groups
+        ]
+    )
+
+
+def _step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+    return torch.Generator(device=device).manual_seed(mixed >> 1)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _list(value: object) -> list[float]:
+    if not isinstance(value, list):
+        raise ValueError("losses are not a list")
+    return value
