@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.masks import MaskRule
 from ssn_edge.data.split import Split
 from ssn_edge.model.supersimplenet import SuperSimpleNet
@@ -14,7 +16,7 @@ from ssn_edge.training.listing import listing_root, split_from_listing
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import ExportResult, LabelledPicture, export_package
 from ssn_edge_runtime.decision import ScoringRule
-from ssn_edge_runtime.errors import CheckpointError
+from ssn_edge_runtime.errors import CheckpointError, DatasetError
 from ssn_edge_runtime.preprocess import Geometry
 
 REPORT_NAME = "report.html"
@@ -50,12 +52,16 @@ class TrainedRun:
     tools: dict[str, str]
 
 
-def open_run(checkpoint: Path, data_root: Path | None = None) -> TrainedRun:
+def open_run(
+    checkpoint: Path, data: Path | None = None, *, may_be_other: bool = False
+) -> TrainedRun:
     """Read a checkpoint and find its pictures.
 
     Args:
         checkpoint: The file.
-        data_root: The data set's folder, if it moved since training.
+        data: Where the data set is now, if it moved since training.
+        may_be_other: Whether `data` may be another data set. Its test part, or all of it where it
+            names none, then takes the place of the run's.
 
     Raises:
         CheckpointError: Damaged, or its header lacks something.
@@ -64,8 +70,7 @@ def open_run(checkpoint: Path, data_root: Path | None = None) -> TrainedRun:
     loaded = load_checkpoint(checkpoint)
     header = loaded.header
     try:
-        root = data_root or listing_root(header["listing"])
-        split, mask_rule = split_from_listing(header["listing"], root)
+        root, split, mask_rule = _parts(header, data, may_be_other)
         return TrainedRun(
             checkpoint=checkpoint,
             net=loaded.net,
@@ -80,6 +85,26 @@ def open_run(checkpoint: Path, data_root: Path | None = None) -> TrainedRun:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint}: its header lacks or misstates {error}") from error
+
+
+def _parts(
+    header: Mapping[str, Any], data: Path | None, may_be_other: bool
+) -> tuple[Path, Split, MaskRule]:
+    """Root, parts and mask rule, from where the run's data are now or from another data set."""
+    listing = header["listing"]
+    root = listing_root(listing)
+    if data is None:
+        return root, *split_from_listing(listing, root)
+    moved_to = data.parent if data.is_file() else data
+    try:
+        return moved_to, *split_from_listing(listing, moved_to)
+    except DatasetError:
+        if not may_be_other:
+            raise
+    other = read_dataset(data, columns=header["request"]["columns"] or None)
+    own, _ = split_from_listing(listing, root)
+    test = tuple(item for item in other.items if item.split == "test") or other.items
+    return other.root, replace(own, test=test), other.mask_rule
 
 
 def export_run(

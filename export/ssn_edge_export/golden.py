@@ -38,7 +38,7 @@ def golden_entries(
     picture that no longer fits under the cap is left out; a smaller one after it may still fit.
 
     Args:
-        scored: Calibration pictures with their scores, at least one.
+        scored: Pictures with their scores, at least one; none of the test part.
         engine: What was certified.
         thresholds: The package's.
         rule: The package's scoring rule.

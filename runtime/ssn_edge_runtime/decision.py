@@ -132,6 +132,7 @@ class Decision:
         score: Normalised anomaly score in [0, 1]; 0.5 is the threshold. None where there is none.
         raw_score: The logit behind it.
         threshold: The logit it was compared with.
+        pixel_threshold: The logit that the mask was made with.
         classification_logit: The classification head's logit, whichever score decided.
         map_max_logit: The map maximum, whichever score decided.
         defects: Connected regions of the mask, largest first, in camera pixels.
@@ -148,6 +149,7 @@ class Decision:
     score: float | None = None
     raw_score: float | None = None
     threshold: float | None = None
+    pixel_threshold: float | None = None
     classification_logit: float | None = None
     map_max_logit: float | None = None
     defects: tuple[Defect, ...] = ()
@@ -225,6 +227,7 @@ def decide(
         score=normalised_score(raw_score, thresholds.image),
         raw_score=raw_score,
         threshold=thresholds.image,
+        pixel_threshold=thresholds.pixel,
         classification_logit=float(judgement.classification_logit),
         map_max_logit=float(judgement.map_max_logit),
         defects=defects,

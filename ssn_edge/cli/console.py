@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 EXIT_UNEXPECTED = 1
+SECONDS_BETWEEN_LINES = 30.0
 EXIT_INTERRUPTED = 130
 """As shells number a command that Ctrl-C ended."""
 
@@ -67,14 +69,22 @@ class Output:
             transient=True,
         )
         with bar:
-            yield StageProgress(bar)
+            # Where no bar can be drawn (a log file, a service) a line now and then stands in.
+            yield StageProgress(bar, self.say if bar.disable else None)
 
 
 class StageProgress:
-    """One bar that shows the stage at hand."""
+    """One bar that shows the stage at hand, or a line every so often in its place.
 
-    def __init__(self, bar: Progress) -> None:
+    Args:
+        bar: What is drawn.
+        say: Takes the lines; None where the bar is drawn.
+    """
+
+    def __init__(self, bar: Progress, say: Callable[[str], None] | None = None) -> None:
         self._bar = bar
+        self._say = say
+        self._said_at = time.monotonic()
         self._stage = ""
         self._task = bar.add_task("", total=None, note="", visible=False)
 
@@ -84,6 +94,9 @@ class StageProgress:
             self._stage = stage
             self._bar.reset(self._task, total=count, description=stage, note=note, visible=True)
         self._bar.update(self._task, completed=done, total=count, note=note)
+        if self._say is not None and time.monotonic() - self._said_at >= SECONDS_BETWEEN_LINES:
+            self._said_at = time.monotonic()
+            self._say(f"    {stage} {done}/{count}  {note}".rstrip())
 
     def stage(self, name: str) -> Callable[[int, int], None]:
         """A callback that shows one stage."""

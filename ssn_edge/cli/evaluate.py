@@ -10,7 +10,6 @@ import typer
 from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import (
     CheckpointOption,
-    DataOption,
     JsonOption,
     parse_share,
     project_settings,
@@ -27,7 +26,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Judge with this package instead, as the line would; of the same run."),
     ] = None,
-    data: DataOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where the data set is now, or another one to measure on."),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs the package: auto or onnxruntime-cpu.")
+    ] = "auto",
     max_false_reject: Annotated[
         str | None, typer.Option(help="For a checkpoint's thresholds, such as 1% or 0.01.")
     ] = None,
@@ -48,7 +53,7 @@ def evaluate(
 
         settings = project_settings()
         path = find_checkpoint(checkpoint)
-        run = open_run(path, data)
+        run = open_run(path, data, may_be_other=True)
         out.say(f"evaluating {package or path} on {len(run.split.test)} test pictures")
         with out.progress() as progress:
             if package is None:
@@ -65,6 +70,7 @@ def evaluate(
                 found = evaluate_package(
                     run,
                     package,
+                    engine=engine,
                     commands=[f"ssn-edge evaluate --checkpoint {path} --package {package}"],
                     on_progress=progress.stage("evaluate"),
                 )

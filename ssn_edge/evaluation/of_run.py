@@ -121,6 +121,7 @@ def _facts(run: TrainedRun) -> dict[str, str]:
     height, width = run.geometry.input_size_hw
     roi = run.geometry.roi_xywh
     return {
+        "data": run.data_root.name,
         "regime": run.regime,
         "variant": run.net.architecture.variant.value,
         "backbone": run.net.architecture.backbone,

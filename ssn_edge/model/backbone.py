@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,6 +62,28 @@ class Backbone(nn.Module):
         layer2, layer3 = self.extractor(image)
         return layer2, layer3
 
+    @torch.no_grad()
+    def grid_hw(self, input_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Size of the feature, which is twice layer2's, for a network input of this size.
+
+        Raises:
+            ConfigError: The backbone does not take pictures of this size, or gives no channels
+                first feature maps.
+        """
+        device = next(self.parameters()).device
+        wanted = f"backbone {self.name!r} cannot be used at {input_size_hw[0]}x{input_size_hw[1]}"
+        try:
+            layer2, layer3 = self(torch.zeros((1, 3, *input_size_hw), device=device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"{wanted}: {error}; take another size or backbone") from error
+        if (layer2.shape[1], layer3.shape[1]) != self.channels:
+            raise ConfigError(
+                f"{wanted}: its feature maps have the shapes {tuple(layer2.shape)} and "
+                f"{tuple(layer3.shape)}, channels {self.channels} are wanted in second place; "
+                "take a convolutional backbone"
+            )
+        return 2 * layer2.shape[2], 2 * layer2.shape[3]
+
 
 def is_published_backbone(name: str) -> bool:
     """Whether the published noise constant fits this backbone's feature scale."""
@@ -71,14 +94,14 @@ def _extractor(name: str) -> tuple[nn.Module, Normalisation]:
     import timm  # seconds to import, and not everyone who imports this file builds a net
 
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:4]
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4)
         hint = f"; known names near it: {', '.join(near)}" if near else ""
         raise ConfigError(f"timm {timm.__version__} knows no backbone {name!r}{hint}")
     try:
         reductions = timm.create_model(name, pretrained=False, features_only=True)
         strides = list(reductions.feature_info.reduction())
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise ConfigError(f"timm offers no feature maps of {name!r}: {error}") from error
+        raise ConfigError(f"timm builds no feature maps of {name!r}: {error}") from error
     if not all(stride in strides for stride in STRIDES):
         raise ConfigError(
             f"backbone {name!r} gives features at strides {strides}; 8 and 16 are needed"

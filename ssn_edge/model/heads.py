@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssn_edge.model.variant import Variant
+from ssn_edge_runtime.errors import ConfigError
 
 PUBLISHED_CHANNELS = 1536
 PUBLISHED_SEGMENTATION_WIDTH = 1024
@@ -22,6 +23,13 @@ class HeadWidths:
 
     segmentation: int
     classification: int
+
+    def __post_init__(self) -> None:
+        """Refuse a head without channels."""
+        if self.segmentation < 1 or self.classification < 1:
+            raise ConfigError(
+                f"head widths {self.segmentation} and {self.classification}: at least 1 is wanted"
+            )
 
 
 def default_widths(channels: int) -> HeadWidths:

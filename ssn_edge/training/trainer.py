@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -117,18 +118,24 @@ class Trainer:
         """Train until the end, or until asked to stop between two steps.
 
         Raises:
-            ScoreError: The loss became NaN or infinite.
+            ScoreError: The loss or the weights became NaN or infinite.
         """
         self._net.train()
         recent: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=_RECENT_STEPS)
         started, first = time.monotonic(), self.step
-        while not self.is_finished and not should_stop():
-            loss, label, map_max = self._one_step()
-            recent.append((loss, label, map_max))
-            if on_step is not None:
-                pace = (time.monotonic() - started) / (self.step - first)
-                on_step(self._progress(recent, pace))
+        with _repeatable_convolutions():
+            while not self.is_finished and not should_stop():
+                recent.append(self._one_step())
+                if on_step is not None:
+                    pace = (time.monotonic() - started) / (self.step - first)
+                    on_step(self._progress(recent, pace))
         self._net.eval()
+        # The loss is looked at before a step: what the last one did shows in the weights alone.
+        if not all(bool(value.isfinite().all()) for value in self._net.heads.state_dict().values()):
+            raise ScoreError(
+                f"the weights became NaN or infinite after {self.step} steps; lower the learning "
+                "rates or the noise"
+            )
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that a resumed run needs: heads, standardisation, optimiser."""
@@ -163,7 +170,7 @@ class Trainer:
             self.step = int(str(counters["step"]))
             self.losses = [float(loss) for loss in _list(counters["losses"])]
             self._epoch_loss = float(str(counters["epoch_loss"]))
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the saved state does not fit this run: {error}") from error
 
     def _one_step(self) -> tuple[float, Tensor, Tensor]:
@@ -228,6 +235,18 @@ def _optimiser(net: SuperSimpleNet, settings: TrainingSettings) -> torch.optim.A
             for module, lr, weight_decay in groups
         ]
     )
+
+
+@contextmanager
+def _repeatable_convolutions() -> Iterator[None]:
+    """Let a GPU choose the same, deterministic kernels each time, or a resumed run would differ."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
+from ssn_edge_runtime.arrays import ByteImage, FloatArray
 from ssn_edge_runtime.decision import Decision
 
-HEAT_SPAN = 4.0
-"""Logits below and above the mask's edge over which the heat fades in; fits most maps."""
+HEAT_FROM, HEAT_TO = -0.5, 2.0
+"""Logits from the pixel threshold between which the heat fades in. Training pulls normal and
+defective pixels one logit apart, so a sound surface stays as the camera saw it."""
 HEAT_OPACITY = 0.6
 OUTLINE_BGR = (0, 0, 255)
 
@@ -25,12 +26,16 @@ def draw_overlay(image: ByteImage, decision: Decision) -> ByteImage:
         (H, W, 3) BGR uint8, a new array.
     """
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy()
-    if decision.anomaly_map is None or decision.mask is None or decision.geometry is None:
+    if (
+        decision.anomaly_map is None
+        or decision.pixel_threshold is None
+        or decision.geometry is None
+    ):
         return np.asarray(canvas, dtype=np.uint8)
     x, y, width, height = decision.geometry.region_xywh((image.shape[0], image.shape[1]))
     region = canvas[y : y + height, x : x + width]
 
-    heat = cv2.resize(_heat(decision.anomaly_map, decision.mask), (width, height))
+    heat = cv2.resize(_heat(decision.anomaly_map, decision.pixel_threshold), (width, height))
     colour = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)
     opacity = cv2.merge([cv2.convertScaleAbs(heat, alpha=HEAT_OPACITY)] * 3)
     region[:] = cv2.add(
@@ -47,8 +52,7 @@ def draw_overlay(image: ByteImage, decision: Decision) -> ByteImage:
     return np.asarray(canvas, dtype=np.uint8)
 
 
-def _heat(anomaly_map: FloatArray, mask: BoolMask) -> ByteImage:
-    """Levels 0 to 255; without a mask, the hottest pixel stands just below its edge."""
-    edge = float(anomaly_map[mask].min()) if mask.any() else float(anomaly_map.max()) + 1.0
-    level = (anomaly_map - (edge - HEAT_SPAN)) / (2 * HEAT_SPAN)
+def _heat(anomaly_map: FloatArray, pixel_threshold: float) -> ByteImage:
+    """Levels 0 to 255."""
+    level = (anomaly_map - (pixel_threshold + HEAT_FROM)) / (HEAT_TO - HEAT_FROM)
     return np.asarray(np.clip(level, 0.0, 1.0) * 255.0, dtype=np.uint8)
