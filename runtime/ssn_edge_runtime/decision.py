@@ -15,6 +15,7 @@ import numpy as np
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
 from ssn_edge_runtime.defects import Defect, find_defects
 from ssn_edge_runtime.errors import ConfigError, ScoreError
+from ssn_edge_runtime.normalised import normalised_score
 from ssn_edge_runtime.preprocess import Geometry, mask_to_frame
 
 LARGEST_LOGIT = 1e4
@@ -171,15 +172,6 @@ def unknown(
 ) -> Decision:
     """The decision for everything that went wrong: rejects, and says why."""
     return Decision(Verdict.UNKNOWN, reason, detail, timings_ms=timings_ms or {})
-
-
-def normalised_score(logit: float, threshold: float) -> float:
-    """A logit as a number in [0, 1] with 0.5 at the threshold; monotone, for people to read.
-
-    Decisions are made on logits: the sigmoid saturates and ties.
-    """
-    difference = max(-700.0, min(700.0, logit - threshold))
-    return 1.0 / (1.0 + math.exp(-difference))
 
 
 def decide(

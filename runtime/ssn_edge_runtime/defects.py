@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
+from ssn_edge_runtime.normalised import normalised_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def find_defects(
                     y0 + _ceil_div((top + height) * region_height, mask_height),
                 ),
                 area_px=pixels * pixel_area,
-                peak=_score(float(peaks[index]) - pixel_threshold),
-                mean=_score(float(means[index]) - pixel_threshold),
+                peak=normalised_score(float(peaks[index]), pixel_threshold),
+                mean=normalised_score(float(means[index]), pixel_threshold),
             )
         )
     return tuple(defects)
@@ -80,7 +80,3 @@ def find_defects(
 
 def _ceil_div(dividend: int, divisor: int) -> int:
     return -(-dividend // divisor)
-
-
-def _score(difference: float) -> float:
-    return 1.0 / (1.0 + math.exp(-max(-700.0, min(700.0, difference))))

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# `ssn-edge run` on a real V4L2 device without a camera: Debian's stock kernel with its virtual video driver (vivid), booted in
+# QEMU without acceleration, over this machine's own files. Takes two to three minutes; needs Debian and root. Not part of CI.
+#
+#   tests/camera/v4l2_in_qemu.sh PACKAGE [SSN_EDGE]
+#
+# PACKAGE is any model package (`ssn-edge demo` makes one), SSN_EDGE the command to try (default .venv/bin/ssn-edge).
+set -euo pipefail
+
+package=$(realpath "${1:?usage: $0 PACKAGE [SSN_EDGE]}")
+command=$(realpath -s "${2:-$(dirname "$0")/../../.venv/bin/ssn-edge}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"/{initrd/{bin,modules,proc,sys,dev,host},guest}
+
+apt-get install -y -qq qemu-system-x86 busybox-static kmod v4l-utils >/dev/null
+image=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+version=${image#linux-image-}
+(cd "$work" && apt-get download -qq "$image" 2>/dev/null && dpkg -x "$image"_*.deb kernel)
+depmod -b "$work/kernel" "$version"
+
+cp "$(command -v busybox)" "$work/initrd/bin/busybox"
+for module in vivid 9p 9pnet_virtio virtio_pci; do
+  modprobe -d "$work/kernel" -S "$version" --show-depends "$module"
+done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
+  cp "$file" "$work/initrd/modules/"
+  echo "insmod /modules/$(basename "$file")"
+done >"$work/initrd/load"
+
+cat >"$work/initrd/init" <<INIT
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+while read -r line; do \$line; done </load
+mount -t 9p -o trans=virtio,version=9p2000.L,ro host /host
+mount -t tmpfs tmpfs /host$work/guest
+mount -t proc proc /host/proc; mount -t sysfs sys /host/sys; mount --bind /dev /host/dev
+chroot /host /bin/bash $work/job
+poweroff -f
+INIT
+chmod +x "$work/initrd/init"
+
+cat >"$work/job" <<JOB
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=$work/guest TMPDIR=$work/guest OMP_NUM_THREADS=1
+cd $work/guest
+v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
+
+echo "== a camera: 20 frames, one record each"
+$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(wc -l <camera/decisions.jsonl)
+[ "\${records:-0}" = 20 ] && echo OK-CAMERA
+
+echo "== no such camera: exit code 5, nothing written"
+$command -q run --device /dev/video77 --package $package --output missing
+[ \$? = 5 ] && [ ! -e missing ] && echo OK-MISSING
+
+echo "== the camera is unplugged while it runs: unknown(no_frame), exit code 5, never a pass after it"
+(until [ "\$(cat unplugged/decisions.jsonl 2>/dev/null | wc -l)" -ge 5 ]; do sleep 1; done
+ echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind) &
+$command -q run --device /dev/video0 --package $package --output unplugged
+[ \$? = 5 ] && tail -n 1 unplugged/decisions.jsonl | grep -q '"reason":"no_frame"' && echo OK-UNPLUGGED
+JOB
+
+(cd "$work/initrd" && find . | busybox cpio -o -H newc 2>/dev/null | gzip >"$work/initrd.gz")
+timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nographic -no-reboot \
+  -kernel "$work/kernel/boot/vmlinuz-$version" \
+  -initrd "$work/initrd.gz" \
+  -append "console=ttyS0 quiet panic=-1" -net none \
+  -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap </dev/null | tee "$work/log"
+
+for wanted in OK-CAMERA OK-MISSING OK-UNPLUGGED; do
+  grep -q "^$wanted" "$work/log" || { echo "FAILED: $wanted is missing"; exit 1; }
+done
+echo "passed"
