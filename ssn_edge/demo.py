@@ -45,7 +45,7 @@ class Stages:
     Args:
         on_message: A line for people.
         on_progress: A stage, steps done, steps in all, and a note.
-        should_stop: Asked between two training steps.
+        should_stop: Asked between two training steps, and between two stages.
     """
 
     on_message: Callable[[str], None] = lambda message: None
@@ -90,12 +90,14 @@ def run_demo(
         stages: Who looks on.
 
     Returns:
-        What was found; None if it was stopped while training.
+        What was found; None if it was stopped.
 
     Raises:
-        ConfigError: The folder holds something.
+        ConfigError: The folder holds something, or a seed below 0.
     """
     watch = stages or Stages()
+    if seed < 0:
+        raise ConfigError(f"--seed {seed}: 0 or more is wanted")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already; name another: --folder, or remove it")
     clock = _Clock()
@@ -115,6 +117,8 @@ def run_demo(
     )
     truth = _record_line(line, surface, seed)
     clock.lap("pictures")
+    if watch.should_stop():
+        return None
 
     watch.on_message("2/5 training (real ImageNet weights, frozen backbone, cached features)")
     trained = train(
@@ -135,7 +139,7 @@ def run_demo(
         ),
     )
     clock.lap("training")
-    if trained.checkpoint is None:
+    if trained.checkpoint is None or watch.should_stop():
         return None
 
     watch.on_message("3/5 exporting one package, verified against the checkpoint")
@@ -148,6 +152,8 @@ def run_demo(
         on_progress=lambda stage, done, count: watch.on_progress(stage, done, count, ""),
     )
     clock.lap("export")
+    if watch.should_stop():
+        return None
 
     watch.on_message("4/5 evaluating the package on pictures it has not seen")
     evaluated = evaluate_package(
@@ -160,6 +166,8 @@ def run_demo(
     report = folder / REPORT_NAME
     write_report(evaluated.report, report)
     clock.lap("evaluation")
+    if watch.should_stop():
+        return None
 
     watch.on_message(f"5/5 running the package over a recorded line of {len(truth)} parts")
     request = LineRequest(

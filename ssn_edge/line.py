@@ -41,6 +41,11 @@ class LineRequest:
     durable: bool = False
     max_frames: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a run of no frames, before anything is opened or written."""
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ConfigError(f"--max-frames {self.max_frames}: 1 or more is wanted")
+
     @property
     def keep_policy(self) -> KeepPolicy:
         """The policy by its name.
@@ -66,6 +71,7 @@ def run_package(
     """Judge every frame of a source with a package; see `ssn_edge_runtime.loop.run_line`.
 
     Raises:
+        ConfigError: No such policy or engine, or a source of a kind that is not read here.
         SourceError: No such source, or it was lost for good.
         PackageError: Not a whole, unchanged package.
         EngineError: The engine cannot run here.

@@ -10,6 +10,7 @@ from ssn_edge_runtime.errors import CheckpointError, PackageError
 
 RUNS = "runs"
 CHECKPOINT_NAME = "checkpoint.safetensors"
+UNFINISHED_NAME = "unfinished.safetensors"
 PACKAGE_SUFFIX = ".ssn"
 PACKAGE_NAME = "part.ssn"
 
@@ -34,16 +35,30 @@ def find_checkpoint(named: Path | None, *, runs: Path = Path(RUNS)) -> Path:
     """
     if named is not None:
         path = named / CHECKPOINT_NAME if named.is_dir() else named
-        if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint {path}; name a run's folder, or train")
-        return path
-    found = [path for path in runs.glob(f"*/{CHECKPOINT_NAME}") if path.is_file()]
-    if not found:
+        if path.is_file():
+            return path
+        if (path.parent / UNFINISHED_NAME).is_file():
+            raise CheckpointError(f"{path.parent} is not finished; {_go_on(path.parent)}")
         raise CheckpointError(
-            f"no finished run under {runs}/; train first: ssn-edge train DATA, or name one: "
-            "--checkpoint PATH"
+            f"there is no checkpoint {path}; name a run's folder, or train: ssn-edge train DATA"
         )
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path))
+    if (newest := _newest(runs, CHECKPOINT_NAME)) is not None:
+        return newest
+    if (unfinished := _newest(runs, UNFINISHED_NAME)) is not None:
+        raise CheckpointError(f"no finished run under {runs}/; {_go_on(unfinished.parent)}")
+    raise CheckpointError(
+        f"no finished run under {runs}/; train first: ssn-edge train DATA, or name one: "
+        "--checkpoint PATH"
+    )
+
+
+def _newest(runs: Path, name: str) -> Path | None:
+    found = [path for path in runs.glob(f"*/{name}") if path.is_file()]
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path), default=None)
+
+
+def _go_on(folder: Path) -> str:
+    return f"go on with it: ssn-edge train --resume {folder}"
 
 
 def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
@@ -56,7 +71,9 @@ def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
         if not named.is_file():
             raise PackageError(f"there is no package {named}; make one: ssn-edge export")
         return named
-    found = sorted(folder.glob(f"*{PACKAGE_SUFFIX}"))
+    found = sorted(
+        path for path in folder.glob(f"*{PACKAGE_SUFFIX}") if path.name[0] != "." and path.is_file()
+    )
     if not found:
         raise PackageError(
             f"no package ({PACKAGE_SUFFIX}) in this directory; make one: ssn-edge export, or name "

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +80,14 @@ class TrainSettings:
     seed: int = field(default=0, metadata=_explained("of split, initialisation, order and noise"))
     device: str = field(default="auto", metadata=_explained("auto, cpu or cuda"))
 
+    def __post_init__(self) -> None:
+        """Refuse what would only come to light minutes later, in PyTorch's words."""
+        for name in ("segmentation_width", "classification_width", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: 0 or more is wanted")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device = {self.device!r}: auto, cpu or cuda is wanted")
+
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
@@ -87,6 +97,14 @@ class ExportSettings:
     max_false_reject: float = field(
         default=0.01, metadata=_explained("share of good parts that may be rejected")
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        if not 0 < self.max_false_reject < 1:
+            raise ConfigError(
+                f"max_false_reject = {self.max_false_reject}: a share between 0 and 1 is wanted, "
+                "0.01 for one part in a hundred"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,11 @@ class RunSettings:
     )
     engine: str = field(default="auto", metadata=_explained("auto or onnxruntime-cpu"))
 
+    def __post_init__(self) -> None:
+        """Refuse a policy that there is not."""
+        if self.keep not in ("all", "rejects", "none"):
+            raise ConfigError(f"keep = {self.keep!r}: all, rejects or none is wanted")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -119,13 +142,17 @@ def read_settings(path: Path = Path(SETTINGS_NAME)) -> Settings:
     """Read the project file; without one, the defaults.
 
     Raises:
-        ConfigError: Not TOML, an unknown section or key, or a value of the wrong kind.
+        ConfigError: Unreadable, not TOML, an unknown section or key, or a value that cannot be.
     """
-    if not path.is_file():
+    if not path.exists():
         return Settings()
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     sections = {each.name: each for each in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
@@ -181,7 +208,10 @@ def _section(path: Path, name: str, factory: Any, content: object) -> object:
         if key not in known:
             raise ConfigError(f"{where} is unknown{_nearest(key, known)}")
         content[key] = _typed(where, value, known[key])
-    return type(defaults)(**content)
+    try:
+        return type(defaults)(**content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: [{name}] {error}") from error
 
 
 def _typed(where: str, value: object, default: object) -> object:
@@ -204,6 +234,6 @@ def _nearest(name: str, known: dict[str, Any]) -> str:
 
 def _toml(value: object) -> str:
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        # A JSON string is a TOML one, but for the one control character that JSON lets pass.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 EXIT_UNEXPECTED = 1
+EXIT_NOT_INSTALLED = 2
+"""What is wanted needs an extra of ssn-edge that is not installed: a matter of configuration."""
 SECONDS_BETWEEN_LINES = 30.0
 EXIT_INTERRUPTED = 130
 """As shells number a command that Ctrl-C ended."""
@@ -131,7 +133,9 @@ def reporting(context: typer.Context) -> Iterator[Output]:
 def _exit_code(error: Exception) -> int:
     from ssn_edge_runtime.errors import SsnEdgeError
 
-    return error.exit_code if isinstance(error, SsnEdgeError) else EXIT_UNEXPECTED
+    if isinstance(error, SsnEdgeError):
+        return error.exit_code
+    return EXIT_UNEXPECTED if _missing_extra(error) is None else EXIT_NOT_INSTALLED
 
 
 def _explain(error: Exception, output: Output) -> None:
@@ -141,8 +145,12 @@ def _explain(error: Exception, output: Output) -> None:
         traceback.print_exception(error)
     if isinstance(error, SsnEdgeError):
         typer.echo(f"error: {error}", err=True)
-    elif isinstance(error, ModuleNotFoundError) and error.name is not None:
-        typer.echo(f"error: {error.name} is not installed; {_extra_for(error.name)}", err=True)
+    elif (missing := _missing_extra(error)) is not None:
+        module, extra = missing
+        typer.echo(
+            f"error: {module} is not installed; install it: pip install 'ssn-edge[{extra}]'",
+            err=True,
+        )
     else:
         typer.echo(
             f"error: unexpected {type(error).__name__}: {error}. "
@@ -163,9 +171,12 @@ _EXTRAS = {
 }
 
 
-def _extra_for(module: str) -> str:
-    extra = _EXTRAS.get(module.split(".")[0], "all")
-    return f"install it: pip install 'ssn-edge[{extra}]'"
+def _missing_extra(error: Exception) -> tuple[str, str] | None:
+    """The module that is not installed and the extra that brings it, if that is what is wrong."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    module = error.name.split(".")[0]
+    return (module, _EXTRAS[module]) if module in _EXTRAS else None
 
 
 def _set_up_logging(output: Output) -> None:

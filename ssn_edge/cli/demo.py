@@ -38,7 +38,13 @@ def demo(
         if surface not in names:
             raise ConfigError(f"--surface {surface}: one of {', '.join(names)} is wanted")
         stopping = threading.Event()
-        before = signal.signal(signal.SIGINT, lambda *_: stopping.set())
+
+        def stop(number: int, frame: object) -> None:
+            stopping.set()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            out.say("stopping soon; Ctrl-C again stops at once ...")
+
+        before = signal.signal(signal.SIGINT, stop)
         try:
             with out.progress() as progress:
                 result = run_demo(
@@ -50,7 +56,7 @@ def demo(
         finally:
             signal.signal(signal.SIGINT, before)
         if result is None:
-            out.say("stopped")
+            out.say("stopped; what was made so far is kept")
             raise typer.Exit(EXIT_INTERRUPTED)
         out.result(_document(result), _lines(result), as_json=as_json)
 

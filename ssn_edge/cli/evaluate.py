@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,22 +49,31 @@ def evaluate(
     with reporting(context) as out:
         from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
         from ssn_edge.evaluation.report import report_numbers, write_report
-        from ssn_edge.project import find_checkpoint
+        from ssn_edge.project import find_checkpoint, find_package
         from ssn_edge.trained import REPORT_NAME, open_run
+        from ssn_edge_runtime.errors import ConfigError
 
-        settings = project_settings()
+        share = project_settings().export.max_false_reject
+        if max_false_reject is not None:
+            if package is not None:
+                raise ConfigError(
+                    "--max-false-reject is for a checkpoint; a package has its own thresholds: "
+                    "leave the option out"
+                )
+            share = parse_share(max_false_reject, "--max-false-reject")
         path = find_checkpoint(checkpoint)
+        if package is not None:
+            find_package(package)
         run = open_run(path, data, may_be_other=True)
+        command = ["ssn-edge", "evaluate", "--checkpoint", str(path)]
+        command += [] if data is None else ["--data", str(data)]
         out.say(f"evaluating {package or path} on {len(run.split.test)} test pictures")
         with out.progress() as progress:
             if package is None:
-                share = settings.export.max_false_reject
-                if max_false_reject is not None:
-                    share = parse_share(max_false_reject, "--max-false-reject")
                 found = evaluate_checkpoint(
                     run,
                     max_false_reject=share,
-                    commands=[f"ssn-edge evaluate --checkpoint {path}"],
+                    commands=[shlex.join([*command, "--max-false-reject", f"{share:g}"])],
                     on_progress=progress.stage("evaluate"),
                 )
             else:
@@ -71,7 +81,7 @@ def evaluate(
                     run,
                     package,
                     engine=engine,
-                    commands=[f"ssn-edge evaluate --checkpoint {path} --package {package}"],
+                    commands=[shlex.join([*command, "--package", str(package)])],
                     on_progress=progress.stage("evaluate"),
                 )
         page = report or path.parent / REPORT_NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,7 @@ from ssn_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ssn_edge.training.request import RunRequest
+    from ssn_edge.settings import Settings
     from ssn_edge.training.run import RunResult, Watcher
 
 
@@ -80,10 +80,13 @@ def train(
 ) -> None:
     """Train on a data set; the supervision regime follows from its labels.
 
-    Ctrl-C saves and says how to go on. Example: ssn-edge train data/tiles --epochs 100
+    Ctrl-C saves and says how to go on. Without an ssn-edge.toml, the options are noted in one.
+
+    Example: ssn-edge train data/tiles --epochs 100
     """
     with reporting(context) as out:
         from ssn_edge.project import new_run_folder
+        from ssn_edge.training.request import request_from_settings
         from ssn_edge.training.run import resume as resume_run
         from ssn_edge.training.run import train as train_run
         from ssn_edge_runtime.errors import ConfigError
@@ -91,10 +94,11 @@ def train(
         if resume is not None:
             if data is not None:
                 raise ConfigError("--resume takes data and settings from the run; leave DATA out")
-            with _watching(out) as watcher:
+            _check_resumable(resume)
+            with _watching(out, resume) as watcher:
                 result = resume_run(resume, watcher)
         else:
-            request = _request(
+            settings = _settings(
                 data,
                 {
                     "backbone": backbone,
@@ -112,26 +116,37 @@ def train(
                 },
                 columns=None if column is None else parse_columns(column),
                 mask_above=mask_above,
-                most=(max_normal, max_anomalous),
+            )
+            request = request_from_settings(
+                settings.data, settings.train, max_normal=max_normal, max_anomalous=max_anomalous
             )
             folder = output or new_run_folder(request.data.stem)
-            with _watching(out) as watcher:
+            with _watching(out, folder, lambda: _note(out, settings)) as watcher:
                 result = train_run(request, folder, watcher)
         _finish(out, result, as_json=as_json)
 
 
-def _request(
+def _check_resumable(folder: Path) -> None:
+    from ssn_edge.project import CHECKPOINT_NAME, UNFINISHED_NAME
+    from ssn_edge_runtime.errors import CheckpointError
+
+    if not any((folder / name).is_file() for name in (CHECKPOINT_NAME, UNFINISHED_NAME)):
+        raise CheckpointError(
+            f"{folder} holds no unfinished run ({UNFINISHED_NAME}); name the folder that train "
+            "told, such as runs/20260131-101500-tiles"
+        )
+
+
+def _settings(
     data: Path | None,
     options: dict[str, object],
     *,
     columns: dict[str, str] | None,
     mask_above: int | None,
-    most: tuple[int | None, int | None],
-) -> RunRequest:
-    """The settings with the options over them."""
+) -> Settings:
+    """The project's settings with the options over them."""
     import dataclasses
 
-    from ssn_edge.training.request import request_from_settings
     from ssn_edge_runtime.errors import ConfigError
 
     settings = project_settings()
@@ -148,14 +163,35 @@ def _request(
     )
     if not data_settings.path:
         raise ConfigError("no data set was named: ssn-edge train DATA, or path in ssn-edge.toml")
-    return request_from_settings(
-        data_settings, train_settings, max_normal=most[0], max_anomalous=most[1]
-    )
+    return dataclasses.replace(settings, data=data_settings, train=train_settings)
+
+
+def _note(out: Output, settings: Settings) -> None:
+    """Write the project file if there is none; training goes on if that is not possible."""
+    from ssn_edge.settings import SETTINGS_NAME, write_settings
+    from ssn_edge_runtime.errors import SsnEdgeError
+
+    if Path(SETTINGS_NAME).exists():
+        return
+    try:
+        write_settings(settings)
+        out.say(f"noted these settings in {SETTINGS_NAME}: later calls use them, options win")
+    except SsnEdgeError as error:
+        out.say(f"these settings were not noted: {error}")
 
 
 @contextmanager
-def _watching(out: Output) -> Iterator[Watcher]:
-    """Progress while training; the first Ctrl-C stops after the step, a second one at once."""
+def _watching(
+    out: Output, folder: Path, on_start: Callable[[], None] = lambda: None
+) -> Iterator[Watcher]:
+    """Progress while training; the first Ctrl-C stops after the step, a second one at once.
+
+    Args:
+        out: Where people read.
+        folder: Of the run.
+        on_start: Called once, when the data were found usable and the first step is done.
+    """
+    from ssn_edge.project import UNFINISHED_NAME
     from ssn_edge.training.run import Watcher
     from ssn_edge.training.trainer import Progress
 
@@ -167,8 +203,16 @@ def _watching(out: Output) -> Iterator[Watcher]:
         out.say("stopping after this step ...")
 
     with out.progress() as progress:
+        show_cache = progress.stage("features")
+
+        def on_cache(done: int, count: int) -> None:
+            if stopping.is_set():
+                raise KeyboardInterrupt  # nothing is trained yet, so there is nothing to save
+            show_cache(done, count)
 
         def on_step(now: Progress) -> None:
+            if now.step == 1:
+                on_start()
             separation = "" if now.separation is None else f"  separation {now.separation:.3f}"
             progress("train", now.step, now.steps, f"loss {now.loss:.3f}{separation}")
 
@@ -176,10 +220,14 @@ def _watching(out: Output) -> Iterator[Watcher]:
         try:
             yield Watcher(
                 on_message=out.say,
-                on_cache=progress.stage("features"),
+                on_cache=on_cache,
                 on_step=on_step,
                 should_stop=stopping.is_set,
             )
+        except KeyboardInterrupt:
+            if (folder / UNFINISHED_NAME).is_file():
+                out.say(f"what was saved before is there. Go on: ssn-edge train --resume {folder}")
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge_calibrate.thresholds import fit_thresholds
+from ssn_edge_export.scoring import to_pixels
 from ssn_edge_export.verify import NetJudge
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, decide, unknown
 from ssn_edge_runtime.errors import ScoreError
 from ssn_edge_runtime.manifest import Risk
-from ssn_edge_runtime.preprocess import FrameError, Geometry, preprocess
+from ssn_edge_runtime.pictures import read_picture
+from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
 
 
 class FrameJudge(Protocol):
@@ -45,7 +48,10 @@ class CheckpointJudge:
 
     def inspect(self, frame: ByteImage) -> Decision:
         """Judge one frame; what cannot be judged is `unknown`."""
+        failure = Reason.BAD_FRAME
         try:
+            check_frame(frame)
+            failure = Reason.FRAME_SIZE
             pixels = preprocess(frame, self._geometry)
             judgement = self._judge(pixels, pixel_threshold=self._thresholds.pixel)
             return decide(
@@ -56,7 +62,7 @@ class CheckpointJudge:
                 frame_size_hw=(frame.shape[0], frame.shape[1]),
             )
         except FrameError as error:
-            return unknown(Reason.BAD_FRAME, str(error))
+            return unknown(failure, str(error))
         except ScoreError as error:
             return unknown(Reason.INVALID_OUTPUT, str(error))
 
@@ -65,16 +71,23 @@ def thresholds_from_normals(
     net: SuperSimpleNet,
     geometry: Geometry,
     rule: ScoringRule,
-    frames: Iterable[ByteImage],
+    pictures: Iterable[Path],
     max_false_reject: float,
 ) -> tuple[Thresholds, Risk]:
-    """Fit both thresholds to a net's own scores of held-out normal frames.
+    """Fit both thresholds to a net's own scores of held-out normal pictures.
 
     A package's thresholds are fitted on its exported graph; these are for looking at a checkpoint
     that was not exported yet.
+
+    Raises:
+        PictureError: A picture is unreadable, or the geometry does not fit it.
+        CalibrationError: There is no picture.
     """
     judge = NetJudge(net)
-    judged = [judge(preprocess(frame, geometry), pixel_threshold=0.0) for frame in frames]
+    judged = [
+        judge(to_pixels(read_picture(path), geometry, path), pixel_threshold=0.0)
+        for path in pictures
+    ]
     return fit_thresholds(
         np.array([each.logit(rule) for each in judged]),
         np.array([each.map_max_logit for each in judged]),

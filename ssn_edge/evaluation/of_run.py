@@ -20,6 +20,7 @@ from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import PackageError
 from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.pictures import read_picture
+from ssn_edge_runtime.preprocess import Geometry
 
 Progress = Callable[[int, int], None]
 
@@ -54,13 +55,18 @@ def evaluate_checkpoint(
     commands: Sequence[str] = (),
     on_progress: Progress = lambda done, count: None,
 ) -> EvaluatedRun:
-    """Evaluate the net in PyTorch, with thresholds by rank of the calibration normals."""
+    """Evaluate the net in PyTorch, with thresholds by rank of the calibration normals.
+
+    Raises:
+        DatasetError: No test pictures, or a picture that cannot be used.
+        CalibrationError: No normal calibration picture.
+    """
     normals = [item for item in run.split.calibration if not item.is_anomalous]
     thresholds, risk = thresholds_from_normals(
         run.net,
         run.geometry,
         run.scoring_rule,
-        (read_picture(item.image) for item in normals),
+        [item.image for item in normals],
         max_false_reject,
     )
     judge = CheckpointJudge(run.net, run.geometry, run.scoring_rule, thresholds)
@@ -71,8 +77,21 @@ def evaluate_checkpoint(
         geometry=run.geometry,
         on_progress=on_progress,
     )
-    facts = {**_facts(run), "judged by": "the checkpoint, in PyTorch on the CPU"}
-    report = _report(run, evaluation, facts, run.scoring_rule, thresholds, risk, commands)
+    architecture = run.net.architecture
+    facts = {
+        **_facts(
+            data=run.data_root.name,
+            regime=run.regime,
+            variant=architecture.variant.value,
+            backbone=architecture.backbone,
+            geometry=run.geometry,
+            training_data=run.training_data,
+        ),
+        "judged by": "the checkpoint, in PyTorch on the CPU",
+    }
+    report = _report(
+        run, evaluation, facts, run.scoring_rule, thresholds, risk, commands, run.geometry
+    )
     return EvaluatedRun(evaluation, report, thresholds, run.scoring_rule)
 
 
@@ -105,29 +124,40 @@ def evaluate_package(
             on_progress=on_progress,
         )
         thresholds, rule = inspector.thresholds, inspector.scoring_rule
+        # What the package says of itself: on the same data, another run may have made it.
         facts = {
-            **_facts(run),
+            **_facts(
+                data=run.data_root.name,
+                regime=manifest.regime,
+                variant=manifest.variant,
+                backbone=manifest.backbone,
+                geometry=inspector.geometry,
+                training_data=manifest.training_data,
+            ),
             "judged by": f"package {package.name} ({inspector.precision}) on "
             f"{inspector.engine_name}",
             "package id": inspector.package_id[:16],
         }
         risk = manifest.precisions[inspector.precision].risk
+        geometry = inspector.geometry
     baseline = _baseline(run.split.test) if with_baseline else None
-    report = _report(run, evaluation, facts, rule, thresholds, risk, commands, baseline)
+    report = _report(run, evaluation, facts, rule, thresholds, risk, commands, geometry, baseline)
     return EvaluatedRun(evaluation, report, thresholds, rule)
 
 
-def _facts(run: TrainedRun) -> dict[str, str]:
-    height, width = run.geometry.input_size_hw
-    roi = run.geometry.roi_xywh
+def _facts(
+    *, data: str, regime: str, variant: str, backbone: str, geometry: Geometry, training_data: str
+) -> dict[str, str]:
+    height, width = geometry.input_size_hw
+    roi = geometry.roi_xywh
     return {
-        "data": run.data_root.name,
-        "regime": run.regime,
-        "variant": run.net.architecture.variant.value,
-        "backbone": run.net.architecture.backbone,
+        "data": data,
+        "regime": regime,
+        "variant": variant,
+        "backbone": backbone,
         "network input": f"{height} x {width} pixels",
         "region of interest": "whole frame" if roi is None else ",".join(map(str, roi)),
-        "training data": run.training_data[:16],
+        "training data": training_data[:16],
         "ssn-edge": ssn_edge.__version__,
     }
 
@@ -140,6 +170,7 @@ def _report(
     thresholds: Thresholds,
     risk: Risk,
     commands: Sequence[str],
+    geometry: Geometry,
     baseline: Baseline | None = None,
 ) -> Report:
     notes = [
@@ -165,7 +196,7 @@ def _report(
         facts=facts,
         root=run.data_root,
         mask_rule=run.mask_rule,
-        geometry=run.geometry,
+        geometry=geometry,
         rule=rule,
         thresholds=thresholds,
         risk=risk,

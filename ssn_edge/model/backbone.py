@@ -131,7 +131,7 @@ def normalise(pixels: Tensor, normalisation: Normalisation) -> Tensor:
     Returns:
         (B, 3, H, W) float32, RGB, contiguous.
     """
-    image = pixels.permute(0, 3, 1, 2).flip(1).float()  # (B, 3, H, W), RGB
+    image = pixels.permute(0, 3, 1, 2).flip(1).contiguous().float()  # (B, 3, H, W), RGB
     mean = torch.tensor(normalisation.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(normalisation.std, device=pixels.device).view(1, 3, 1, 1)
     return (image / 255.0 - mean) / std

@@ -7,10 +7,8 @@ are too large for it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -24,6 +22,7 @@ from ssn_edge.data.masks import MaskRule
 from ssn_edge.model.backbone import normalise
 from ssn_edge.model.features import FeatureBuilder
 from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge.training.storage import LayerStore
 from ssn_edge.training.targets import (
     Target,
     blank_target,
@@ -37,8 +36,6 @@ from ssn_edge_runtime.preprocess import FrameError, Geometry, preprocess
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
 """Axes that each version of an anomalous picture is flipped along."""
-_HALF_LIMIT = 65504.0
-_MEMORY_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +101,17 @@ class FeatureCache:
         self._mask_rule = mask_rule
         self._dilate = dilate
         self._weighted = weighted
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._store: LayerStore | None = None
         self._samples = [
             _Sample(item, flip)
             for item in items
             for flip in (FLIPS if flips and item.label else FLIPS[:1])
         ]
-        self._fill(net, device, batch_size, memory_limit_bytes, on_progress)
+        try:
+            self._fill(net, device, batch_size, memory_limit_bytes, on_progress)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> FeatureCache:
         """Return the cache itself."""
@@ -123,9 +124,12 @@ class FeatureCache:
         traceback: TracebackType | None,
     ) -> None:
         """Give the memory or the file back."""
-        del self._layer2, self._layer3
-        if self._folder is not None:
-            self._folder.cleanup()
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory or the file back; the cache cannot be used after."""
+        if self._store is not None:
+            self._store.close()
 
     @property
     def normals(self) -> npt.NDArray[np.int64]:
@@ -138,18 +142,28 @@ class FeatureCache:
         return np.flatnonzero(self._label)
 
     @property
+    def _layers(self) -> LayerStore:
+        if self._store is None:
+            raise RuntimeError("the cache is empty")
+        return self._store
+
+    @property
     def size_bytes(self) -> int:
         """Size of the cached backbone outputs."""
-        return int(self._layer2.nbytes + self._layer3.nbytes)
+        return self._layers.size_bytes
 
     def describe(self) -> str:
         """One line: what is cached, how large it is and where."""
-        flips = ", four flips of each defective one" if any(s.flip for s in self._samples) else ""
-        where = "in memory" if self._folder is None else f"memory-mapped in {self._folder.name}"
+        words = [f"{len(self.normals)} normal", f"{len(self.anomalous)} defective"]
+        if any(sample.flip for sample in self._samples):
+            words.append("four flips of each defective one")
+        if unknown := int((~self._known).sum()):
+            words.append(f"{unknown} of them with no defect pixel in mask and region of interest")
+        folder = self._layers.folder
+        where = "in memory" if folder is None else f"memory-mapped in {folder}"
         return (
             f"cached the backbone's outputs of {len(self._samples)} samples "
-            f"({len(self.normals)} normal, {len(self.anomalous)} defective{flips}) in half "
-            f"precision: {self.size_bytes / 1e6:.1f} MB {where}"
+            f"({', '.join(words)}) in half precision: {self.size_bytes / 1e6:.1f} MB {where}"
         )
 
     def batch(self, rows: npt.NDArray[np.int64], device: torch.device) -> Batch:
@@ -158,9 +172,10 @@ class FeatureCache:
         def take(array: npt.NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
 
+        layer2, layer3 = self._layers.layers
         return Batch(
-            layer2=take(self._layer2).float(),
-            layer3=take(self._layer3).float(),
+            layer2=take(layer2).float(),
+            layer3=take(layer3).float(),
             mask=take(self._mask),
             weight=take(self._weight).float(),
             known=take(self._known),
@@ -206,29 +221,31 @@ class FeatureCache:
         count = len(self._samples)
         if count == 0:
             raise DatasetError("there are no training pictures; check the data set's layout")
+        grid_hw = net.backbone.grid_hw(self._geometry.input_size_hw)
+        self._mask = np.zeros((count, *grid_hw), dtype=np.bool_)
+        self._weight = np.ones((count, *grid_hw), dtype=np.float16)
+        self._known = np.zeros(count, dtype=np.bool_)
+        self._label = np.array([sample.item.is_anomalous for sample in self._samples])
         done = 0
-        for pixels, targets in self._batches(net, batch_size):
+        for pixels, targets in self._batches(net, batch_size, grid_hw):
             image = normalise(torch.from_numpy(pixels).to(device), net.backbone.normalisation)
             with torch.no_grad():
                 layer2, layer3 = (layer.float().cpu().numpy() for layer in net.backbone(image))
-            if done == 0:
-                self._allocate(layer2.shape, layer3.shape, memory_limit_bytes)
-            self._store(self._layer2, layer2, done)
-            self._store(self._layer3, layer3, done)
-            for offset, target in enumerate(targets):
-                row = done + offset
+            if self._store is None:
+                shapes = (layer2.shape[1:], layer3.shape[1:])
+                self._store = LayerStore(count, shapes, memory_limit_bytes)
+            self._store.put(done, (layer2, layer3))
+            for row, target in enumerate(targets, start=done):
                 self._mask[row] = target.mask
                 self._weight[row] = target.weight
                 self._known[row] = target.known
-                self._label[row] = bool(self._samples[row].item.label)
             done += len(targets)
             if on_progress is not None:
                 on_progress(done, count)
 
     def _batches(
-        self, net: SuperSimpleNet, batch_size: int
+        self, net: SuperSimpleNet, batch_size: int, grid_hw: tuple[int, int]
     ) -> Iterator[tuple[npt.NDArray[np.uint8], list[Target]]]:
-        grid_hw = _grid_hw(net, self._geometry)
         for start in range(0, len(self._samples), batch_size):
             pixels, targets = [], []
             for sample in self._samples[start : start + batch_size]:
@@ -264,50 +281,3 @@ class FeatureCache:
             align_corners=align_corners,
             weighted=self._weighted,
         )
-
-    def _allocate(
-        self, shape2: tuple[int, ...], shape3: tuple[int, ...], limit_bytes: int | None
-    ) -> None:
-        count = len(self._samples)
-        needed = 2 * count * (int(np.prod(shape2[1:])) + int(np.prod(shape3[1:])))
-        limit = _free_memory_bytes() * _MEMORY_SHARE if limit_bytes is None else limit_bytes
-        if needed > limit:
-            self._folder = tempfile.TemporaryDirectory(prefix="ssn-edge-features-")
-        self._layer2 = self._array("layer2", (count, *shape2[1:]))
-        self._layer3 = self._array("layer3", (count, *shape3[1:]))
-        grid_hw = (2 * shape2[2], 2 * shape2[3])
-        self._mask = np.zeros((count, *grid_hw), dtype=np.bool_)
-        self._weight = np.ones((count, *grid_hw), dtype=np.float16)
-        self._known = np.zeros(count, dtype=np.bool_)
-        self._label = np.zeros(count, dtype=np.bool_)
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
-        if self._folder is None:
-            return np.empty(shape, dtype=np.float16)
-        return np.memmap(Path(self._folder.name) / name, dtype=np.float16, mode="w+", shape=shape)
-
-    @staticmethod
-    def _store(
-        target: npt.NDArray[np.float16], values: npt.NDArray[np.float32], start: int
-    ) -> None:
-        if not float(np.abs(values).max()) <= _HALF_LIMIT:
-            raise DatasetError(
-                "the backbone's outputs do not fit half precision (beyond 65504 or not finite); "
-                "its weights are damaged or made for another normalisation"
-            )
-        target[start : start + len(values)] = values
-
-
-def _grid_hw(net: SuperSimpleNet, geometry: Geometry) -> tuple[int, int]:
-    height, width = geometry.input_size_hw
-    device = next(net.parameters()).device
-    with torch.no_grad():
-        layer2, _ = net.backbone(torch.zeros((1, 3, height, width), device=device))
-    return 2 * layer2.shape[2], 2 * layer2.shape[3]
-
-
-def _free_memory_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 4 * 1024**3

@@ -75,9 +75,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
     try:
         header = json.loads(metadata.get(_HEADER, ""))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a checkpoint of ssn-edge") from error
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION:
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of ssn-edge")
+    if header.get("schema") != SCHEMA_VERSION:
         raise CheckpointError(
             f"{path} has checkpoint schema {header.get('schema')!r}; {SCHEMA_VERSION} is needed"
         )

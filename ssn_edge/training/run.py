@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +19,7 @@ from ssn_edge.data.items import Dataset, Item
 from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.loading import check_dataset, has_pixel_truth
 from ssn_edge.data.split import Split, fingerprint, split_dataset
-from ssn_edge.model.backbone import CPU_DEFAULT, GPU_DEFAULT, Backbone, is_published_backbone
-from ssn_edge.model.heads import default_widths
-from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
-from ssn_edge.model.weights import load_backbone_weights
+from ssn_edge.training.build import build_net, find_device, set_noise_scale
 from ssn_edge.training.cache import FeatureCache
 from ssn_edge.training.checkpoint import (
     CHECKPOINT_NAME,
@@ -31,20 +27,23 @@ from ssn_edge.training.checkpoint import (
     load_tensors,
     save_checkpoint,
     save_tensors,
+    tensors_digest,
 )
 from ssn_edge.training.listing import listing_from_split
 from ssn_edge.training.regime import Regime, default_scoring_rule, find_regime, supervision
 from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
 from ssn_edge.training.sampling import BalancedSampler, EveryNormalOnce
-from ssn_edge.training.settings import (
-    PUBLISHED_NOISE_STD,
-    RELATIVE_NOISE_STD,
-    TrainingSettings,
-)
 from ssn_edge.training.trainer import Progress, Trainer
 from ssn_edge_runtime.errors import CheckpointError, ConfigError, DatasetError
 
-logger = logging.getLogger(__name__)
+_STATE_KEYS = (
+    "request",
+    "training_data",
+    "backbone_weights",
+    "backbone_sha256",
+    "tools",
+    "counters",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,16 @@ def train(request: RunRequest, folder: Path, watcher: Watcher | None = None) -> 
 
     Raises:
         DatasetError: The data cannot be used.
-        ConfigError: Settings that do not go together.
+        ConfigError: Settings that do not go together, or a folder that holds a run already.
         CheckpointError: No pretrained weights.
     """
+    if (folder / STATE_NAME).exists():
+        raise ConfigError(
+            f"{folder} holds an unfinished run; go on with it: ssn-edge train --resume {folder}, "
+            "or name another folder"
+        )
+    if (folder / CHECKPOINT_NAME).exists():
+        raise ConfigError(f"{folder} holds a finished run already; name another folder")
     return _train(request, folder, watcher or Watcher(), state=None)
 
 
@@ -107,7 +113,12 @@ def resume(folder: Path, watcher: Watcher | None = None) -> RunResult:
     """
     if (folder / CHECKPOINT_NAME).is_file() and not (folder / STATE_NAME).is_file():
         raise CheckpointError(f"{folder} is finished: {CHECKPOINT_NAME} is there")
-    tensors, header = load_tensors(folder / STATE_NAME)
+    path = folder / STATE_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no unfinished run: there is no {STATE_NAME}")
+    tensors, header = load_tensors(path)
+    if missing := [key for key in _STATE_KEYS if key not in header]:
+        raise CheckpointError(f"{path} is not the state of a run: it lacks {', '.join(missing)}")
     request = request_from_dict(header["request"])
     return _train(request, folder, watcher or Watcher(), state=(tensors, header))
 
@@ -132,7 +143,7 @@ def _train(
         watcher.on_message(f"mask values above {rule.above} mean a defect: {rule.reason}")
     watcher.on_message(f"{_describe(regime, split.train, dataset)}; {split.describe()}")
     data_fingerprint = fingerprint(dataset, split)
-    if state is not None and state[1].get("training_data") != data_fingerprint:
+    if state is not None and state[1]["training_data"] != data_fingerprint:
         raise DatasetError(
             f"{dataset.root}: pictures, masks or labels changed since the run began; restore them, "
             "or start a new run"
@@ -140,8 +151,8 @@ def _train(
     plan = supervision(regime, request.variant)
     if request.settings.perlin_threshold is not None:
         plan = dataclasses.replace(plan, perlin_threshold=request.settings.perlin_threshold)
-    device = _device(request.device)
-    net, weights_from = _build(request, device)
+    device = find_device(request.device)
+    net, weights_from = build_net(request, device)
     watcher.on_message(
         f"backbone {net.architecture.backbone}, weights from {weights_from}, on {device}"
     )
@@ -151,9 +162,12 @@ def _train(
         "scoring_rule": default_scoring_rule(regime).value,
         "training_data": data_fingerprint,
         "backbone_weights": weights_from,
+        "backbone_sha256": tensors_digest(net.backbone.state_dict()),
         "listing": listing_from_split(dataset, split),
         "tools": tool_versions(),
     }
+    if state is not None:
+        _check_same_net(state[1], header, watcher)
     with FeatureCache(
         split.train,
         net,
@@ -166,7 +180,7 @@ def _train(
         on_progress=watcher.on_cache,
     ) as cache:
         watcher.on_message(cache.describe())
-        noise_std = _set_noise_scale(net, cache, request.settings, device)
+        noise_std = set_noise_scale(net, cache, request.settings, device)
         sampler = (
             EveryNormalOnce(cache.normals, request.settings.seed)
             if regime is Regime.UNSUPERVISED
@@ -199,6 +213,21 @@ def _train(
     save_checkpoint(path, net, finished)
     (folder / STATE_NAME).unlink(missing_ok=True)
     return result
+
+
+def _check_same_net(before: Mapping[str, Any], now: Mapping[str, Any], watcher: Watcher) -> None:
+    """Refuse another backbone than the run began with; tell of other versions."""
+    if before["backbone_sha256"] != now["backbone_sha256"]:
+        raise CheckpointError(
+            f"the backbone is not the one that the run began with (weights then from "
+            f"{before['backbone_weights']}, now from {now['backbone_weights']}); bring it "
+            "back, or start a new run"
+        )
+    if before["tools"] != now["tools"]:
+        watcher.on_message(
+            f"the run began with {before['tools']}, now it is {now['tools']}: the last digits may "
+            "differ from an uninterrupted run"
+        )
 
 
 def _run(trainer: Trainer, folder: Path, header: Mapping[str, object], watcher: Watcher) -> None:
@@ -272,42 +301,6 @@ def _describe(regime: Regime, items: Sequence[Item], dataset: Dataset) -> str:
     masks = sum(has_pixel_truth(item, dataset.mask_rule) for item in anomalous)
     words = f"{regime.value}: {len(items) - len(anomalous)} normal, {len(anomalous)} defective"
     return f"{words}, {masks} with masks" if anomalous else words
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("device cuda was asked for, PyTorch sees no GPU here; use --device cpu")
-    return torch.device(name)
-
-
-def _build(request: RunRequest, device: torch.device) -> tuple[SuperSimpleNet, str]:
-    name = request.backbone
-    if name == "auto":
-        name = GPU_DEFAULT if device.type == "cuda" else CPU_DEFAULT
-    backbone = Backbone(name)
-    weights_from = load_backbone_weights(backbone, request.backbone_weights)
-    architecture = Architecture(
-        backbone=name,
-        input_size_hw=request.geometry.input_size_hw,
-        widths=request.widths or default_widths(sum(backbone.channels)),
-        variant=request.variant,
-    )
-    # Initial weights follow from the seed, and nobody else's random numbers are touched.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(request.settings.seed)
-        net = SuperSimpleNet(architecture, backbone)
-    return net.to(device), weights_from
-
-
-def _set_noise_scale(
-    net: SuperSimpleNet, cache: FeatureCache, settings: TrainingSettings, device: torch.device
-) -> float:
-    if is_published_backbone(net.architecture.backbone):
-        return settings.noise_std or PUBLISHED_NOISE_STD
-    net.features.standardise_by(*cache.feature_statistics(net.features, device))
-    return settings.noise_std or RELATIVE_NOISE_STD
 
 
 def tool_versions() -> dict[str, str]:

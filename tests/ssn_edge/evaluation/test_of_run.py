@@ -1,0 +1,122 @@
+"""Evaluating a finished run: its checkpoint, or a package as the line would run it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssn_edge.evaluation.judges import CheckpointJudge, thresholds_from_normals
+from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
+from ssn_edge.trained import TrainedRun, open_run
+from ssn_edge.training.checkpoint import load_tensors, save_tensors
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.decision import Reason, Thresholds, Verdict
+from ssn_edge_runtime.errors import (
+    CalibrationError,
+    CheckpointError,
+    DatasetError,
+    PackageError,
+    PictureError,
+)
+from ssn_edge_runtime.preprocess import Geometry
+from tests.end_to_end.chain import Project, one_thread
+
+
+@pytest.fixture(scope="module")
+def run(project: Project) -> TrainedRun:
+    return open_run(project.checkpoint)
+
+
+def test_a_package_of_other_data_is_refused(project: Project, run: TrainedRun) -> None:
+    other = dataclasses.replace(run, training_data="0" * 64)
+    with pytest.raises(PackageError, match=r"part\.ssn was trained on other data") as refused:
+        evaluate_package(other, project.package)
+    assert "--checkpoint" in str(refused.value)
+
+
+def test_the_facts_of_a_package_are_its_own(project: Project, run: TrainedRun) -> None:
+    """Another run on the same data has the same fingerprint, and another net."""
+    other = dataclasses.replace(run, geometry=Geometry((128, 96)), regime="weak")
+    with one_thread():
+        facts = evaluate_package(other, project.package).report.facts
+    assert facts["network input"] == "64 x 64 pixels"
+    assert facts["regime"] == "full"
+    with Inspector.open(project.package, self_test=False) as inspector:
+        assert facts["package id"] == inspector.package_id[:16]
+
+
+def test_the_notes_say_that_few_pictures_carry_no_promise(run: TrainedRun) -> None:
+    with one_thread():
+        few = evaluate_checkpoint(run, max_false_reject=0.001)
+    assert any("more than so few pictures can promise" in note for note in few.report.notes)
+    assert few.report.risk is not None
+    assert not few.report.risk.supported
+
+
+def test_verdicts_are_named_by_the_data_set_s_own_paths(project: Project, run: TrainedRun) -> None:
+    with one_thread():
+        found = evaluate_package(run, project.package).verdicts(run.data_root)
+    assert {str(each["image"]) for each in found} == {
+        path.relative_to(project.data).as_posix() for path in project.data.glob("test/*/*.png")
+    }
+
+
+def test_a_checkpoint_without_calibration_normals_cannot_be_judged(run: TrainedRun) -> None:
+    bare = dataclasses.replace(run, split=dataclasses.replace(run.split, calibration=()))
+    with pytest.raises(CalibrationError, match="no normal picture"):
+        evaluate_checkpoint(bare, max_false_reject=0.1)
+
+
+def test_a_calibration_picture_smaller_than_the_region_is_named(run: TrainedRun) -> None:
+    too_large = dataclasses.replace(run, geometry=Geometry((64, 64), roi_xywh=(0, 0, 97, 10)))
+    with pytest.raises(PictureError, match=r"good/\d+\.png: the region of interest 0,0,97,10"):
+        evaluate_checkpoint(too_large, max_false_reject=0.1)
+
+
+def test_a_checkpoint_and_its_package_answer_bad_frames_alike(
+    project: Project, run: TrainedRun
+) -> None:
+    geometry = Geometry((64, 64), roi_xywh=(0, 0, 80, 80))
+    judge = CheckpointJudge(run.net, geometry, run.scoring_rule, Thresholds(0.0, 0.0))
+    small = judge.inspect(np.zeros((40, 40), np.uint8))
+    assert (small.verdict, small.reason) == (Verdict.UNKNOWN, Reason.FRAME_SIZE)
+    odd = judge.inspect(np.zeros((96, 96, 2), np.uint8))
+    assert (odd.verdict, odd.reason) == (Verdict.UNKNOWN, Reason.BAD_FRAME)
+    with Inspector.open(project.package, self_test=False) as inspector:
+        assert inspector.inspect(np.zeros((96, 96, 2), np.uint8)).reason is odd.reason
+
+
+def test_thresholds_lie_above_the_normals_they_were_fitted_to(run: TrainedRun) -> None:
+    normals = [item.image for item in run.split.calibration if not item.is_anomalous]
+    with one_thread():
+        thresholds, risk = thresholds_from_normals(
+            run.net, run.geometry, run.scoring_rule, normals, 0.1
+        )
+        judge = CheckpointJudge(run.net, run.geometry, run.scoring_rule, thresholds)
+        verdicts = [judge.inspect(cv2.imread(str(path), -1)).verdict for path in normals]
+    assert set(verdicts) == {Verdict.PASS}
+    assert risk.normals == len(normals)
+
+
+def test_a_data_set_that_moved_is_found_where_it_is_said_to_be(
+    project: Project, run: TrainedRun, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").symlink_to(project.data)
+    (tmp_path / "gone").mkdir()
+    moved = open_run(project.checkpoint, tmp_path / "elsewhere")
+    assert moved.data_root == tmp_path / "elsewhere"
+    assert [item.label for item in moved.split.test] == [item.label for item in run.split.test]
+    with pytest.raises(DatasetError, match="if the data moved, say where: --data FOLDER"):
+        open_run(project.checkpoint, tmp_path / "gone")
+
+
+def test_a_checkpoint_without_what_a_run_needs_is_refused(project: Project, tmp_path: Path) -> None:
+    tensors, header = load_tensors(project.checkpoint)
+    less = {key: header[key] for key in header.keys() - {"scoring_rule", "schema", "sha256"}}
+    save_tensors(tmp_path / "c.safetensors", tensors, less)
+    with pytest.raises(CheckpointError, match="lacks or misstates 'scoring_rule'"):
+        open_run(tmp_path / "c.safetensors")
