@@ -66,6 +66,14 @@ class TrainSettings:
     )
     variant: str = field(default="journal", metadata=_explained("journal or conference"))
     epochs: int = field(default=300, metadata=_explained("passes over the training part"))
+    learning_rate_scale: float = field(
+        default=1.0,
+        metadata=_explained("factor on the published learning rates; 4 for a short run on a CPU"),
+    )
+    interpolation: str = field(
+        default="linear_exact",
+        metadata=_explained("resize of frames: linear_exact, or linear as the authors' code"),
+    )
     batch_size: int = field(default=32, metadata=_explained("pictures a step"))
     noise_std: float = field(
         default=0.0,

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ssn_edge.data.items import Dataset
 from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.masks import MaskRule
-from ssn_edge.data.split import Split
+from ssn_edge.data.split import Split, fingerprint
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.checkpoint import load_checkpoint
-from ssn_edge.training.listing import listing_root, split_from_listing
+from ssn_edge.training.listing import holds_any_of, listing_root, split_from_listing
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import ExportResult, LabelledPicture, export_package
 from ssn_edge_runtime.decision import ScoringRule
@@ -65,7 +66,7 @@ def open_run(
 
     Raises:
         CheckpointError: Damaged, or its header lacks something.
-        DatasetError: A picture is not there any more.
+        DatasetError: A picture is not there any more, or changed.
     """
     loaded = load_checkpoint(checkpoint)
     header = loaded.header
@@ -91,20 +92,33 @@ def _parts(
     header: Mapping[str, Any], data: Path | None, may_be_other: bool
 ) -> tuple[Path, Split, MaskRule]:
     """Root, parts and mask rule, from where the run's data are now or from another data set."""
-    listing = header["listing"]
-    root = listing_root(listing)
     if data is None:
-        return root, *split_from_listing(listing, root)
+        return _own_parts(header, listing_root(header["listing"]))
     moved_to = data.parent if data.is_file() else data
     try:
-        return moved_to, *split_from_listing(listing, moved_to)
+        return _own_parts(header, moved_to)
     except DatasetError:
         if not may_be_other:
             raise
-    other = read_dataset(data, columns=header["request"]["columns"] or None)
-    own, _ = split_from_listing(listing, root)
-    test = tuple(item for item in other.items if item.split == "test") or other.items
-    return other.root, replace(own, test=test), other.mask_rule
+        other = read_dataset(data, columns=header["request"]["columns"] or None)
+        test = tuple(item for item in other.items if item.split == "test")
+        # Without a test part of its own, all of it is judged: not if training saw some of it.
+        if not test and holds_any_of(header["listing"], moved_to):
+            raise
+    _, own, _ = _own_parts(header, listing_root(header["listing"]))
+    return other.root, replace(own, test=test or other.items), other.mask_rule
+
+
+def _own_parts(header: Mapping[str, Any], root: Path) -> tuple[Path, Split, MaskRule]:
+    """The run's own parts, unchanged since training."""
+    split, mask_rule = split_from_listing(header["listing"], root)
+    items = tuple(item for _, part in split.parts() for item in part)
+    if fingerprint(Dataset(root, "listed", items, mask_rule), split) != header["training_data"]:
+        raise DatasetError(
+            f"{root}: pictures, masks or labels changed since training; restore them, or train "
+            "again on what is there now"
+        )
+    return root, split, mask_rule
 
 
 def export_run(

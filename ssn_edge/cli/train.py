@@ -48,6 +48,12 @@ def train(
     variant: Annotated[str | None, typer.Option(help="journal or conference.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step.")] = None,
+    learning_rate_scale: Annotated[
+        float | None, typer.Option(help="Factor on the published rates; 4 for a short run.")
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="linear_exact, or linear as the authors' code.")
+    ] = None,
     noise_std: Annotated[
         float | None, typer.Option(help="Deviation of the synthetic noise.")
     ] = None,
@@ -107,6 +113,8 @@ def train(
                     "roi": None if roi is None else list(parse_roi(roi)),
                     "variant": variant,
                     "epochs": epochs,
+                    "learning_rate_scale": learning_rate_scale,
+                    "interpolation": interpolation,
                     "batch_size": batch_size,
                     "noise_std": noise_std,
                     "segmentation_width": segmentation_width,

@@ -67,6 +67,11 @@ def split_from_listing(listing: Mapping[str, Any], base: Path) -> tuple[Split, M
     return split, rule
 
 
+def holds_any_of(listing: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a folder holds a file of the name of any listed picture."""
+    return any((folder / row[0]).is_file() for rows in listing["parts"].values() for row in rows)
+
+
 def _item(base: Path, row: list[Any]) -> Item:
     image, label, mask, group, defect_class = row
     return Item(

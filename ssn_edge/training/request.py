@@ -66,8 +66,12 @@ def request_from_settings(
     Raises:
         ConfigError: A setting that cannot be, alone or together with another.
     """
-    if train.variant not in (names := [each.value for each in Variant]):
-        raise ConfigError(f"variant {train.variant!r} is unknown; one of {', '.join(names)} fits")
+    for name, value, kinds in (
+        ("variant", train.variant, Variant),
+        ("interpolation", train.interpolation, Interpolation),
+    ):
+        if value not in (names := [each.value for each in kinds]):
+            raise ConfigError(f"{name} {value!r} is unknown; one of {', '.join(names)} fits")
     if bool(train.segmentation_width) != bool(train.classification_width):
         raise ConfigError(
             "only one of segmentation_width and classification_width is set; set both or none"
@@ -81,7 +85,9 @@ def request_from_settings(
         mask_above=None if data.mask_above < 0 else data.mask_above,
         backbone=train.backbone,
         backbone_weights=Path(train.backbone_weights) if train.backbone_weights else None,
-        geometry=Geometry(_pair(train.input_size), _roi(train.roi)),
+        geometry=Geometry(
+            _pair(train.input_size), _roi(train.roi), Interpolation(train.interpolation)
+        ),
         variant=Variant(train.variant),
         widths=(
             HeadWidths(train.segmentation_width, train.classification_width)
@@ -95,6 +101,7 @@ def request_from_settings(
             epochs=train.epochs,
             batch_size=train.batch_size,
             seed=train.seed,
+            learning_rate_scale=train.learning_rate_scale,
             noise_std=train.noise_std or None,
         ),
     )

@@ -90,8 +90,9 @@ def test_the_target_is_the_mask_at_feature_resolution() -> None:
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_half_of_a_bilinear_reduction_counts_as_defective(align_corners: bool) -> None:
-    mask = mask_of((32, 32), (0, 0, 13, 32))
+@pytest.mark.parametrize("width", [6, 7, 13, 14, 18, 26])
+def test_half_of_a_bilinear_reduction_counts_as_defective(width: int, align_corners: bool) -> None:
+    mask = mask_of((32, 32), (0, 0, width, 32))
     target = target_from_mask(
         mask,
         geometry=Geometry((32, 32)),
@@ -102,7 +103,7 @@ def test_half_of_a_bilinear_reduction_counts_as_defective(align_corners: bool) -
     places = (
         np.arange(8) * 31 / 7 if align_corners else (np.arange(8) + 0.5) * 4 - 0.5
     )  # in input pixels
-    wanted = np.interp(places, np.arange(32), (np.arange(32) < 13).astype(float)) >= 0.5
+    wanted = np.interp(places, np.arange(32), (np.arange(32) < width).astype(float)) >= 0.5
     assert np.array_equal(target.mask, np.repeat(wanted[None], 8, axis=0))
 
 

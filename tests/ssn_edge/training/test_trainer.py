@@ -17,6 +17,7 @@ from ssn_edge.training.cache import FeatureCache
 from ssn_edge.training.regime import Regime, supervision
 from ssn_edge.training.sampling import EveryNormalOnce
 from ssn_edge.training.settings import TrainingSettings
+from ssn_edge.training.step import StepResult, training_step
 from ssn_edge.training.trainer import Trainer
 from ssn_edge_runtime.errors import CheckpointError
 from ssn_edge_runtime.preprocess import Geometry
@@ -135,6 +136,22 @@ def test_training_changes_heads_alone(
     assert not net.training
 
 
+def test_every_step_draws_random_numbers_of_its_own(
+    tiny_net: Callable[..., SuperSimpleNet], cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def listen(*args: object, generator: torch.Generator, **others: object) -> StepResult:
+        drawn.append(generator.initial_seed())
+        return training_step(*args, generator=generator, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ssn_edge.training.trainer.training_step", listen)
+    for _ in range(2):
+        trainer_of(tiny_net(), cache, epochs=3).run()
+    assert len(set(drawn)) == 3
+    assert drawn[:3] == drawn[3:]
+
+
 def test_a_state_of_another_net_is_refused(
     tiny_net: Callable[..., SuperSimpleNet], cache: FeatureCache
 ) -> None:
@@ -156,9 +173,13 @@ def test_a_state_of_another_net_is_refused(
 def test_the_state_goes_on_at_the_very_step(
     tiny_net: Callable[..., SuperSimpleNet], cache: FeatureCache
 ) -> None:
-    whole = trainer_of(tiny_net(), cache, epochs=4)
+    standardised = tiny_net()
+    standardised.features.standardise_by(torch.linspace(-1, 1, 240), torch.full((240,), 0.3))
+    whole = trainer_of(standardised, cache, epochs=4)
     whole.run()
-    first = trainer_of(tiny_net(), cache, epochs=4)
+    begun = tiny_net()
+    begun.features.load_state_dict(standardised.features.state_dict())
+    first = trainer_of(begun, cache, epochs=4)
     first.run(should_stop=lambda: first.step >= 2)
     second = trainer_of(tiny_net(seed=9), cache, epochs=4)
     second.restore(first.state(), first.counters())
