@@ -34,6 +34,8 @@ _LINE_PART = 2
 INPUT_SIZE_HW = (128, 128)
 EPOCHS = 20
 BATCH_SIZE = 16
+LEARNING_RATE_SCALE = 4.0
+"""Some 200 steps stand for the 18,600 of the published schedule."""
 MAX_FALSE_REJECT = 0.05
 """What the few calibration pictures of a demo can carry."""
 
@@ -126,7 +128,12 @@ def run_demo(
             data,
             backbone=CPU_DEFAULT,
             geometry=Geometry(INPUT_SIZE_HW),
-            settings=TrainingSettings(epochs=EPOCHS, batch_size=BATCH_SIZE, seed=seed),
+            settings=TrainingSettings(
+                epochs=EPOCHS,
+                batch_size=BATCH_SIZE,
+                seed=seed,
+                learning_rate_scale=LEARNING_RATE_SCALE,
+            ),
         ),
         folder / "runs" / "demo",
         Watcher(

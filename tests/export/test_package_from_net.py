@@ -92,7 +92,7 @@ def test_the_package_decides_as_the_net_does(small_net, export, line, geometry, 
     thresholds = result.thresholds
     with Inspector.open(result.package_path) as inspector:
         assert inspector.package_id == result.package_id
-        assert inspector.self_test() == result.golden_pictures == 20
+        assert inspector.self_test() == result.golden_pictures == 24
         for picture in line[1]:
             frame = read_picture(picture.path)
             judgement = NetJudge(net)(preprocess(frame, geometry), pixel_threshold=thresholds.pixel)

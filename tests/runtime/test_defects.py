@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssn_edge_runtime.arrays import BoolMask
-from ssn_edge_runtime.normalised import normalised_score
 from ssn_edge_runtime.defects import find_defects
+from ssn_edge_runtime.normalised import normalised_score
 from ssn_edge_runtime.preprocess import Geometry, mask_to_frame
 
 SIZE_HW = (32, 40)
