@@ -25,7 +25,9 @@ def demo(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the whole chain in minutes on a CPU: pictures, training, export, report, line.
+    """Show the whole chain in minutes, on a CPU.
+
+    Draws sample surfaces, trains, exports one package, writes a report, runs a recorded line.
 
     Example: ssn-edge demo --surface woven --seed 1
     """

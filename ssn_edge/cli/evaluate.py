@@ -42,7 +42,9 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a checkpoint, or a package, on the test part; writes one static HTML page.
+    """Measure on the test part; writes one HTML page.
+
+    Judges with the checkpoint in PyTorch, or with a package as the line would.
 
     Example: ssn-edge evaluate --package part.ssn
     """

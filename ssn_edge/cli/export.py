@@ -29,7 +29,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers; comes later.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the newest checkpoint as one package, verified against it.
+    """Write a checkpoint as one verified package.
 
     Example: ssn-edge export --max-false-reject 0.5%
     """

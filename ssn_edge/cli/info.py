@@ -18,7 +18,7 @@ def info(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that a package is whole, and show what is in it.
+    """Check a package and show what is in it.
 
     Example: ssn-edge info part.ssn
     """

@@ -14,7 +14,7 @@ def init(
     context: typer.Context,
     data: Annotated[Path | None, typer.Argument(help="Data set to note in the file.")] = None,
 ) -> None:
-    """Write ssn-edge.toml here: every setting with its default, explained.
+    """Write ssn-edge.toml: every setting, explained.
 
     Example: ssn-edge init data/tiles
     """

@@ -38,7 +38,9 @@ def run(
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge each frame and write one record for it; Ctrl-C ends after the part in hand.
+    """Camera to verdicts, one record for each frame.
+
+    Ctrl-C ends after the part in hand.
 
     Example: ssn-edge run --device /dev/video0
     """

@@ -84,9 +84,10 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on a data set; the supervision regime follows from its labels.
+    """Train on a folder of pictures or a CSV list.
 
-    Ctrl-C saves and says how to go on. Without an ssn-edge.toml, the options are noted in one.
+    The supervision regime follows from the labels. Ctrl-C saves and says how to go on.
+    Without an ssn-edge.toml, the options are noted in one.
 
     Example: ssn-edge train data/tiles --epochs 100
     """
