@@ -145,9 +145,7 @@ def _rule_for(values: npt.NDArray[np.int64], dark: int, solid: int) -> MaskRule:
         return MaskRule(CLASS_ID_ABOVE, f"class ids {listed}, no grey edge between them and 0")
     if solid >= SOLID_SHARE * dark:
         return MaskRule(CLASS_ID_ABOVE, f"class ids {listed}, each filling areas")
-    return MaskRule(
-        GREY_EDGE_ABOVE, f"white with grey edges, {len(set_values)} values from {listed}"
-    )
+    return MaskRule(GREY_EDGE_ABOVE, f"white with grey edges ({len(set_values)} levels above 0)")
 
 
 def _evenly_spread(paths: Sequence[Path]) -> Iterator[Path]:
