@@ -26,7 +26,7 @@ from ssn_edge_runtime.preprocess import Geometry
 from ssn_edge_runtime.sinks.journal import JOURNAL_NAME
 from ssn_edge_runtime.summary import LineSummary
 
-NORMAL_TRAIN, DEFECTIVE_TRAIN = 100, 30
+NORMAL_TRAIN, DEFECTIVE_TRAIN = 150, 30
 NORMAL_TEST, DEFECTIVE_TEST = 40, 40
 LINE_NORMAL, LINE_DEFECTIVE = 30, 10
 _LINE_PART = 2

@@ -6,6 +6,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) 
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it must not hide what went wrong
+            temporary.unlink(missing_ok=True)
     return package_id
 
 

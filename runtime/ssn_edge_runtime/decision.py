@@ -196,8 +196,8 @@ def decide(
         minimum area where one is set; else `pass`.
 
     Raises:
-        ScoreError: A value is NaN, infinite or out of range, a shape is wrong, or mask and maximum
-            contradict each other; the inspector turns it into `unknown`.
+        ScoreError: A value is NaN, infinite or out of range, a shape is wrong, or the maximum or
+            the mask contradicts the map; the inspector turns it into `unknown`.
     """
     _check(judgement, geometry, thresholds.pixel)
     anomaly_map = np.array(judgement.anomaly_map, dtype=np.float32)
@@ -257,6 +257,20 @@ def _check(judgement: Judgement, geometry: Geometry, pixel_threshold: float) -> 
             f"the engine gave a mask that is {'not ' if marked else ''}empty with a map maximum of "
             f"{judgement.map_max_logit} at pixel threshold {pixel_threshold}"
         )
+    # The last frame's maximum or mask beside this frame's map. Everything is judged so far: with a
+    # region mask, the map's values outside of it would have to be left out here.
+    if abs(judgement.map_max_logit - high) > _rounding(high):
+        raise ScoreError(
+            f"the engine gave a map maximum of {judgement.map_max_logit} and a map that reaches "
+            f"{high}"
+        )
+    if marked or high >= pixel_threshold:
+        from_threshold = judgement.anomaly_map - np.float32(pixel_threshold)
+        differs = (judgement.defect_mask != 0) != (from_threshold >= 0)
+        if np.any(differs & (np.abs(from_threshold) > _rounding(pixel_threshold))):
+            raise ScoreError(
+                f"the engine gave a mask that is not its map at pixel threshold {pixel_threshold}"
+            )
 
 
 def _rounding(logit: float) -> float:

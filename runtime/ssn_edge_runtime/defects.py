@@ -48,7 +48,6 @@ def find_defects(
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     x0, y0, region_width, region_height = region_xywh
     mask_height, mask_width = mask.shape
-    pixel_area = (region_width * region_height) / (mask_width * mask_height)
 
     # Sorting the masked pixels by label once beats one pass over the map for each region.
     members = labels[mask]
@@ -70,7 +69,8 @@ def find_defects(
                     x0 + _ceil_div((left + width) * region_width, mask_width),
                     y0 + _ceil_div((top + height) * region_height, mask_height),
                 ),
-                area_px=pixels * pixel_area,
+                # Rounded once: a region of exactly the minimum area must not fall below it.
+                area_px=pixels * region_width * region_height / (mask_width * mask_height),
                 peak=normalised_score(float(peaks[index]), pixel_threshold),
                 mean=normalised_score(float(means[index]), pixel_threshold),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from threading import Event
@@ -12,10 +12,12 @@ from time import monotonic, monotonic_ns
 from typing import Protocol
 
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.decision import Decision, Reason, unknown
+from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
+from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
+    TIMING_STAGES,
     DecisionRecord,
     boot_id,
     clock_synchronised,
@@ -132,8 +134,8 @@ def run_line(
         source: An open source; it is closed and opened again when a camera is lost.
         judge: An `Inspector`.
         journal: An open journal. When it cannot be written, the run ends.
-        followers: Open followers, written to after the journal. One that fails with a storage
-            error is counted and the line goes on.
+        followers: Open followers, written to after the journal. One that cannot plan, or fails with
+            a storage error, is counted and the line goes on.
         max_frames: Ends the run after so many frames.
         stop: Ends the run after the part in hand; set it from a signal handler.
         frame_timeout_s: Longest wait for a frame of a live source, in seconds.
@@ -345,7 +347,11 @@ class _Line:
         sequence = self._journal.next_sequence
         names = PictureNames()
         for follower in self._followers:
-            planned = follower.plan(sequence, frame, decision)
+            try:
+                planned = follower.plan(sequence, frame, decision)
+            except Exception as error:  # noqa: BLE001 - a part must not lose its record by pictures
+                self._follower_failed(error)
+                continue
             names = PictureNames(names.mask or planned.mask, names.overlay or planned.overlay)
 
         ready_ns = monotonic_ns()
@@ -400,19 +406,40 @@ class _Line:
             try:
                 follower.write(record, frame, decision)
             except (StorageError, OSError) as error:
-                self._tally.followers_failed += 1
-                if self._tally.followers_failed == 1:
-                    logger.warning("a follower failed, the line goes on: %s", error)
+                self._follower_failed(error)
+
+    def _follower_failed(self, error: Exception) -> None:
+        self._tally.followers_failed += 1
+        if self._tally.followers_failed == 1:
+            logger.warning("a follower failed, the line goes on: %s", _one_line(error))
 
 
 def _is_sound(decision: object) -> bool:
-    """Whether a judge's answer is a decision whose numbers can be written down."""
-    if not isinstance(decision, Decision):
+    """Whether a judge's answer is a decision that holds together and can be written down."""
+    if (
+        not isinstance(decision, Decision)
+        or not isinstance(decision.verdict, Verdict)
+        or not isinstance(decision.reason, Reason)
+        or (decision.verdict is Verdict.PASS) != (decision.reason is Reason.NONE)
+        or not isinstance(decision.defects, tuple)
+        or not all(isinstance(defect, Defect) for defect in decision.defects)
+        or not isinstance(decision.timings_ms, Mapping)
+    ):
         return False
     numbers = [decision.score, decision.raw_score, decision.threshold]
+    numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
     for defect in decision.defects:
-        numbers += (defect.area_px, defect.peak, defect.mean)
-    return all(number is None or math.isfinite(number) for number in numbers)
+        numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)
+    if not all(number is None or _is_number(number) for number in numbers):
+        return False
+    raw_score, threshold = decision.raw_score, decision.threshold
+    contradicts = raw_score is not None and threshold is not None and raw_score >= threshold
+    return not (decision.verdict is Verdict.PASS and contradicts)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that JSON holds; NumPy's own are none, but for float64."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _one_line(what: object) -> str:

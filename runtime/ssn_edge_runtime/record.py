@@ -188,10 +188,13 @@ def boot_id() -> str | None:
 
 
 def clock_synchronised() -> bool | None:
-    """Whether systemd's time service has set the wall clock; None where it does not run."""
-    if not _TIMESYNC.is_dir():
+    """Whether systemd's time service has set the wall clock; None where that cannot be seen."""
+    try:
+        if not _TIMESYNC.is_dir():
+            return None
+        return (_TIMESYNC / "synchronized").exists()
+    except OSError:  # such as a folder that this user may not look into
         return None
-    return (_TIMESYNC / "synchronized").exists()
 
 
 def _utc_text(moment: datetime | None) -> str | None:

@@ -85,6 +85,10 @@ def _difference(
     ):
         if not abs(got - want) <= _tolerance(want):  # false for NaN, too
             return f"has {name} {got:.6g}, {want:.6g} is certified"
+    if found.defect_mask.shape == wanted_mask.shape:  # else there is no verdict below
+        differing = float(np.mean(found.defect_mask.astype(np.bool_) != wanted_mask))
+        if differing >= MASK_TOLERANCE:
+            return f"has a mask of which {100 * differing:.2f} % differ from the certified one"
     try:
         verdicts = [
             decide(
@@ -98,9 +102,6 @@ def _difference(
         ]
     except ScoreError as error:
         return f"has no verdict: {error}"
-    differing = float(np.mean(found.defect_mask.astype(np.bool_) != wanted_mask))
-    if differing >= MASK_TOLERANCE:
-        return f"has a mask of which {100 * differing:.2f} % differ from the certified one"
     want = wanted.logit(manifest.scoring_rule)
     if verdicts[0] is not verdicts[1] and abs(want - thresholds.image) > _tolerance(want):
         return f"has verdict {verdicts[0]}, {verdicts[1]} is certified"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,28 @@ def test_a_mask_that_contradicts_the_maximum_is_refused(map_max: float, mark: in
     found.defect_mask[:] = mark
     with pytest.raises(ScoreError, match="empty with a map maximum of"):
         judged(found, Thresholds(4.0, 0.0))
+
+
+@pytest.mark.parametrize("rule", ScoringRule)
+@pytest.mark.parametrize("stale", ["maximum", "mask", "maximum and mask"])
+def test_the_last_frames_maximum_or_mask_beside_this_frames_map_is_refused(
+    stale: str, rule: ScoringRule
+) -> None:
+    this, last = judgement(-3.0, 3.0), judgement(-3.0, -3.0)
+    found = replace(
+        this,
+        map_max_logit=(last if "maximum" in stale else this).map_max_logit,
+        defect_mask=(last if "mask" in stale else this).defect_mask,
+    )
+    with pytest.raises(ScoreError, match="the engine gave a ma"):
+        judged(found, Thresholds(0.0, 0.0), rule)
+
+
+def test_a_mask_of_another_place_than_the_map_shows_is_refused() -> None:
+    found = judgement(-3.0, 3.0)
+    found.defect_mask[:] = np.roll(found.defect_mask, 1, axis=0)
+    with pytest.raises(ScoreError, match="is not its map"):
+        judged(found, Thresholds(0.0, 0.0, min_area_px=5.0), ScoringRule.CLASSIFICATION)
 
 
 def test_a_mask_a_rounding_away_from_the_maximum_is_no_contradiction() -> None:

@@ -91,3 +91,12 @@ def test_many_regions_are_each_listed_once() -> None:
     peaks = {each.box_xyxy[:2]: each.peak for each in found}
     for (left, top), peak in peaks.items():
         assert peak == pytest.approx(normalised_score(float(anomaly_map[top, left]), 0))
+
+
+def test_an_area_that_is_a_whole_number_comes_out_as_that_number() -> None:
+    mask = np.zeros((48, 64), dtype=np.bool_)
+    mask[10:22, 20:29] = True  # 108 pixels, of 110 x 128 / (48 x 64) camera pixels each
+    (defect,) = find_defects(
+        mask, mask.astype(np.float32), pixel_threshold=1.0, region_xywh=(0, 0, 110, 128)
+    )
+    assert defect.area_px == 495

@@ -417,3 +417,6 @@ def test_a_folder_that_cannot_be_written_is_an_export_error(
 ) -> None:
     with pytest.raises(ExportError, match="cannot be written"):
         write_package(tmp_path / "absent" / "part.ssn", *package_contents)
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_package(tmp_path / "file" / "part.ssn", *package_contents)

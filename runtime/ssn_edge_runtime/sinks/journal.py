@@ -61,6 +61,7 @@ class Journal(Sink):
         self._closing = Event()
         self._syncer: Thread | None = None
         self._failure: StorageError | None = None
+        self._is_failure_told = False
 
     @property
     def next_sequence(self) -> int:
@@ -95,6 +96,7 @@ class Journal(Sink):
             raise
         self._fd = fd
         self._failure = None
+        self._is_failure_told = False
         self._closing.clear()
         if not self._durable:
             self._syncer = Thread(
@@ -116,13 +118,14 @@ class Journal(Sink):
             decision: Not used.
 
         Raises:
-            StorageError: Not open, or the line or an earlier sync could not be written; the journal
-                takes no more records then.
+            StorageError: Not open, the line or an earlier sync could not be written, or the file
+                was deleted or changed by something else; the journal takes no more records then.
             ValueError: The record does not continue the chain, or holds NaN or infinity.
         """
         if self._fd is None:
             raise StorageError(f"{self.path}: the journal is not open")
         if self._failure is not None:
+            self._is_failure_told = True
             raise self._failure
         if record.sequence != self._next_sequence or record.previous != self._head:
             raise ValueError(
@@ -131,6 +134,7 @@ class Journal(Sink):
             )
         line = record.to_json_line()
         try:
+            self._check_file(self._fd)
             written = os.write(self._fd, line + b"\n")
             if written == len(line) + 1 and self._durable:
                 os.fsync(self._fd)
@@ -147,7 +151,8 @@ class Journal(Sink):
         """Sync what was written and let the file go.
 
         Raises:
-            StorageError: The last lines could not be synced.
+            StorageError: The last lines could not be synced, or an earlier sync failed and no
+                `write` has said so.
         """
         fd, self._fd = self._fd, None
         if fd is None:
@@ -169,6 +174,10 @@ class Journal(Sink):
                 raise StorageError(f"{self.path}: cannot be synced ({error.strerror})") from error
         finally:
             os.close(fd)
+        if self._failure is not None and not self._is_failure_told:
+            # The sync in between failed after the last write: this one proves nothing.
+            self._is_failure_told = True
+            raise self._failure
 
     def _lock(self, fd: int) -> None:
         try:
@@ -230,10 +239,24 @@ class Journal(Sink):
         """Take back half a line, if the disk lets us, and refuse all that comes after."""
         why = "the disk is full" if error is None else error.strerror
         self._failure = StorageError(f"{self.path}: decisions can no longer be written ({why})")
+        self._is_failure_told = True
         if self._fd is not None:
             with suppress(OSError):  # else the next opening sets the torn tail aside
                 os.ftruncate(self._fd, self._size)
         return self._failure
+
+    def _check_file(self, fd: int) -> None:
+        """A deleted file takes lines that nobody will read; a changed one, lines out of chain."""
+        status = os.fstat(fd)
+        if status.st_nlink and status.st_size == self._size:
+            return
+        what = "written to by something else" if status.st_nlink else "deleted"
+        self._failure = StorageError(
+            f"{self.path}: was {what} while this run wrote it; nothing more is decided, so that "
+            "no decision is lost: keep what is there and start the run again"
+        )
+        self._is_failure_told = True
+        raise self._failure
 
     def _sync_now_and_then(self, fd: int) -> None:
         while not self._closing.wait(self._sync_interval_s):

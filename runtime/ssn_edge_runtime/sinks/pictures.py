@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -190,6 +191,10 @@ class PictureFollower(Follower):
                 continue
             try:
                 self._write_pictures(job)
+            except StorageError as error:
+                self._failed += 1
+                log = logger.warning if self._failed == 1 else logger.debug
+                log("%s; the line goes on without this picture", error)
             except Exception as error:  # noqa: BLE001 - outermost handler: the next part goes on
                 self._failed += 1
                 log = logger.exception if self._failed == 1 else logger.debug
@@ -208,8 +213,13 @@ class PictureFollower(Follower):
     def _write_file(self, name: str, data: bytes) -> None:
         path = self._folder / name
         unfinished = path.with_name(f".{path.name}.tmp")
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
+        except OSError as error:
+            with suppress(OSError):  # half a picture takes the room that the journal needs
+                unfinished.unlink()
+            raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _is_drawable(image: ByteImage) -> bool:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +195,67 @@ def test_a_closed_journal_takes_nothing(output: Path, make_record: MakeRecord) -
     journal = Journal(output)
     with pytest.raises(StorageError, match="not open"):
         journal.write(make_record(journal))
+
+
+def test_a_sync_that_failed_after_the_last_write_is_told_on_closing(
+    output: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    failed = threading.Event()
+    journal = Journal(output, sync_interval_s=0.01)
+    journal.open()
+    with monkeypatch.context() as patched:
+        patched.setattr("ssn_edge_runtime.sinks.journal.os.fsync", fails)
+        journal.write(make_record(journal))
+        assert failed.wait(10.0)
+    with pytest.raises(StorageError, match="the last decisions may be lost"):
+        journal.close()
+    journal.close()
+
+
+@pytest.mark.parametrize("what", ["deleted", "emptied", "written to"])
+def test_a_journal_that_is_deleted_or_changed_under_the_run_takes_no_more_records(
+    output: Path, make_record: MakeRecord, what: str
+) -> None:
+    with Journal(output) as journal:
+        journal.write(make_record(journal))
+        if what == "deleted":
+            journal.path.unlink()
+        elif what == "emptied":
+            os.truncate(journal.path, 0)
+        else:
+            with journal.path.open("ab") as other:
+                other.write(b"a note\n")
+        for _ in range(2):
+            with pytest.raises(StorageError, match="while this run wrote it"):
+                journal.write(make_record(journal))
+    if what == "written to":
+        assert journal.path.read_bytes().endswith(b"a note\n")
+
+
+def test_a_write_that_was_interrupted_once_it_was_done_is_not_done_again(
+    output: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        write(fd, data)
+        raise KeyboardInterrupt
+
+    with Journal(output) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr("ssn_edge_runtime.sinks.journal.os.write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                journal.write(make_record(journal))
+        with pytest.raises(StorageError, match="while this run wrote it"):
+            journal.write(make_record(journal))
+    fill(output, make_record, 1)
+    report = verify_chain(output / "decisions.jsonl")
+    assert report.is_whole
+    assert report.records == 2
 
 
 def test_a_sync_interval_of_zero_is_refused(output: Path) -> None:

@@ -267,6 +267,16 @@ def test_a_judge_that_raises_is_unknown_and_the_line_goes_on(
         "pass",
         Decision(Verdict.PASS, Reason.NONE, score=float("nan")),
         Decision(Verdict.PASS, Reason.NONE, score=0.1, raw_score=float("-inf")),
+        Decision(Verdict.PASS, Reason.NONE, raw_score=2.0, threshold=2.0),
+        Decision(Verdict.PASS, Reason.DEFECT),
+        Decision(Verdict.FAIL, Reason.NONE),
+        Decision("pass", Reason.NONE),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, "none"),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, score="0.1"),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, score=np.float32(0.1)),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, defects=("dent",)),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, timings_ms={"infer": float("nan")}),
+        Decision(Verdict.PASS, Reason.NONE, timings_ms=None),  # type: ignore[arg-type]
     ],
 )
 def test_an_answer_that_is_no_sound_decision_never_passes(
@@ -353,6 +363,28 @@ def test_a_follower_whose_storage_fails_is_counted_and_the_line_goes_on(
     summary = run(scripted(surfaces(5), is_live=False), judge, output, followers=[follower])
     assert (summary.records, summary.followers_failed) == (5, 5)
     assert caplog.text.count("share is gone") == 1
+
+
+@pytest.mark.parametrize("error", [OSError("share is gone"), KeyError("bug")])
+def test_a_follower_that_cannot_plan_costs_a_part_its_pictures_but_not_its_record(
+    output: Path,
+    judge: Judge,
+    surfaces: Surfaces,
+    scripted: Any,
+    records: Records,
+    error: Exception,
+) -> None:
+    class PlanlessFollower(RecordingFollower):
+        def plan(self, sequence: int, frame: Frame | None, decision: Decision) -> PictureNames:
+            raise error
+
+        def write(self, record: DecisionRecord, frame: Frame | None, decision: Decision) -> None:
+            assert record.mask is None
+
+    follower = PlanlessFollower(output)
+    summary = run(scripted(surfaces(5), is_live=False), judge, output, followers=[follower])
+    assert (summary.records, summary.followers_failed) == (5, 5)
+    assert [record["mask"] for record in records(output)] == [None] * 5
 
 
 def test_a_follower_with_a_bug_ends_the_line_with_its_record_written(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -187,3 +188,26 @@ def test_the_overlay_of_a_frame_without_a_map_is_the_frame(surface: Surface) -> 
     overlay = draw_overlay(image, unknown(Reason.FROZEN_FRAME, "still"))
     assert np.array_equal(overlay, image)
     assert not np.shares_memory(overlay, image)
+
+
+def test_a_picture_that_cannot_be_written_is_one_line_and_leaves_no_half(
+    output: Path,
+    judge: Judge,
+    surface: Surface,
+    record: DecisionRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    image = surface(1, defect=True)
+    with PictureFollower(output) as follower:
+        keep(follower, record, image, judge.inspect(image))
+    assert follower.failed == 1
+    assert list((output / "pictures").iterdir()) == []
+    assert "mask.png: cannot be written (No space left on device)" in caplog.text
+    assert "Traceback" not in caplog.text

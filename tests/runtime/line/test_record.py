@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssn_edge_runtime import record as record_module
 from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
     TIMING_STAGES,
     DecisionRecord,
     boot_id,
+    clock_synchronised,
     frame_sha256,
 )
 from ssn_edge_runtime.sinks import Journal
@@ -142,3 +144,10 @@ def test_the_frame_hash_does_not_depend_on_memory_layout() -> None:
 
 def test_this_boot_has_an_id() -> None:
     assert re.fullmatch(r"[0-9a-f-]{36}", boot_id() or "")
+
+
+def test_a_clock_service_that_may_not_be_looked_at_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(record_module, "_TIMESYNC", Path("x" * 300))  # stat fails: name too long
+    assert clock_synchronised() is None
