@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `ssn-edge run` on a real V4L2 device without a camera: Debian's stock kernel with its virtual video driver (vivid), booted in
-# QEMU without acceleration, over this machine's own files. Takes two to three minutes; needs Debian and root. Not part of CI.
+# QEMU without acceleration, over this machine's own files. Takes some four minutes; needs Debian and root. Not part of CI.
 #
 #   tests/camera/v4l2_in_qemu.sh PACKAGE [SSN_EDGE]
 #
