@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssn_edge.model.anomaly_generator import generate_anomalies
+from ssn_edge.model.anomaly_generator import Anomalies, generate_anomalies
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.cache import Batch
 from ssn_edge.training.losses import classification_loss, segmentation_loss_terms
@@ -20,11 +20,13 @@ class StepResult:
 
     Args:
         loss: Scalar with gradient.
+        terms: Its summands by name, scalars without gradient.
         label: (2B,) bool, real or synthetic anomaly.
         map_max: (2B,) float32, largest logit of each map.
     """
 
     loss: Tensor
+    terms: dict[str, Tensor]
     label: Tensor
     map_max: Tensor
 
@@ -35,7 +37,7 @@ def training_step(
     *,
     plan: Supervision,
     noise_std: float,
-    generator: torch.Generator,
+    keys: Tensor,
 ) -> StepResult:
     """Loss of one batch on doubled, perturbed samples.
 
@@ -44,31 +46,59 @@ def training_step(
         batch: B samples.
         plan: The regime's settings.
         noise_std: Deviation of the noise.
-        generator: Of random numbers, on the batch's device.
+        keys: (2B,) int64 of `sample_keys`, on the batch's device: what the random numbers follow
+            from.
     """
     with torch.no_grad():
         feature = net.features(batch.layer2, batch.layer3)  # (B, C, h, w)
     anomalies = generate_anomalies(
         batch.mask,
         batch.label,
+        keys=keys,
         channels=feature.shape[1],
         noise_std=noise_std,
         perlin_threshold=plan.perlin_threshold,
-        generator=generator,
     )
+    noise = anomalies.dense_noise()
     # The adaptor acts before the noise: one pass serves both copies.
-    adapted = net.heads.adaptor(feature).repeat(2, 1, 1, 1) + anomalies.noise
-    perturbed = feature.repeat(2, 1, 1, 1) + anomalies.noise  # the same noise
+    adapted = net.heads.adaptor(feature).repeat(2, 1, 1, 1) + noise
+    perturbed = feature.repeat(2, 1, 1, 1) + noise  # the same noise
     map_logits, score_logits = net.heads.judge(perturbed, adapted, detach_map=plan.detach_map)
-    map_logits = map_logits[:, 0]  # (2B, h, w)
-    terms = segmentation_loss_terms(
+    return step_result(map_logits[:, 0], score_logits, anomalies, batch, plan)
+
+
+def step_result(
+    map_logits: Tensor,
+    score_logits: Tensor,
+    anomalies: Anomalies,
+    batch: Batch,
+    plan: Supervision,
+) -> StepResult:
+    """Losses of a doubled batch's logits.
+
+    Args:
+        map_logits: (2B, h, w).
+        score_logits: (2B,).
+        anomalies: What was drawn for them.
+        batch: The B samples.
+        plan: The regime's settings.
+    """
+    segmentation = segmentation_loss_terms(
         map_logits,
         anomalies.mask,
         known=batch.known.repeat(2),
         weight=batch.weight.repeat(2, 1, 1) if plan.distance_weights else None,
     )
+    classification = classification_loss(score_logits, anomalies.label)
+    terms = {
+        "l1_normal": segmentation.l1_normal,
+        "l1_anomalous": segmentation.l1_anomalous,
+        "focal": segmentation.focal,
+        "classification": classification,
+    }
     return StepResult(
-        loss=terms.total + classification_loss(score_logits, anomalies.label),
+        loss=segmentation.total + classification,
+        terms={name: term.detach() for name, term in terms.items()},
         label=anomalies.label,
         map_max=map_logits.detach().amax(dim=(1, 2)),
     )

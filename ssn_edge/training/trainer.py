@@ -6,19 +6,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssn_edge.model.anomaly_generator import sample_keys
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.cache import FeatureCache
 from ssn_edge.training.regime import Supervision
 from ssn_edge.training.sampling import IndexArray
 from ssn_edge.training.settings import TrainingSettings
-from ssn_edge.training.step import training_step
+from ssn_edge.training.step import StepResult, training_step
 from ssn_edge_calibrate.metrics import auroc
 from ssn_edge_runtime.errors import CheckpointError, ScoreError
 
@@ -47,6 +48,8 @@ class Progress:
         steps: Steps in all.
         epoch: Epochs begun, from 1.
         loss: Mean over the last 20 steps.
+        terms: The loss's summands by name, of this step.
+        learning_rate: Of the heads, in this step.
         separation: AUROC of the map maximum on the training samples of the last 20 steps, synthetic
             defects included; None while all are of one kind.
         seconds_left: At the pace so far.
@@ -56,6 +59,8 @@ class Progress:
     steps: int
     epoch: int
     loss: float
+    terms: Mapping[str, float]
+    learning_rate: float
     separation: float | None
     seconds_left: float
 
@@ -121,7 +126,7 @@ class Trainer:
             ScoreError: The loss or the weights became NaN or infinite.
         """
         self._net.train()
-        recent: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=_RECENT_STEPS)
+        recent: deque[StepResult] = deque(maxlen=_RECENT_STEPS)
         started, first = time.monotonic(), self.step
         with _repeatable_convolutions():
             while not self.is_finished and not should_stop():
@@ -173,7 +178,7 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the saved state does not fit this run: {error}") from error
 
-    def _one_step(self) -> tuple[float, Tensor, Tensor]:
+    def _one_step(self) -> StepResult:
         epoch, within = divmod(self.step, self._steps_per_epoch)
         size = self._settings.batch_size
         rows = self._sampler.epoch(epoch)[within * size : (within + 1) * size]
@@ -185,7 +190,9 @@ class Trainer:
             self._cache.batch(rows, self._device),
             plan=self._plan,
             noise_std=self._noise_std,
-            generator=_step_generator(self._settings.seed, self.step, self._device),
+            keys=sample_keys(
+                self._settings.seed, self.step, torch.arange(len(rows), device=self._device)
+            ),
         )
         loss = float(result.loss.detach())
         if not np.isfinite(loss):
@@ -202,16 +209,18 @@ class Trainer:
         if self.step % self._steps_per_epoch == 0:
             self.losses.append(self._epoch_loss / self._steps_per_epoch)
             self._epoch_loss = 0.0
-        return loss, result.label.cpu(), result.map_max.cpu()
+        return replace(result, loss=result.loss.detach())
 
-    def _progress(self, recent: deque[tuple[float, Tensor, Tensor]], pace: float) -> Progress:
-        labels = torch.cat([label for _, label, _ in recent]).numpy()
-        scores = torch.cat([map_max for _, _, map_max in recent]).numpy()
+    def _progress(self, recent: deque[StepResult], pace: float) -> Progress:
+        labels = torch.cat([result.label for result in recent]).cpu().numpy()
+        scores = torch.cat([result.map_max for result in recent]).cpu().numpy()
         return Progress(
             step=self.step,
             steps=self.steps,
             epoch=(self.step - 1) // self._steps_per_epoch + 1,
-            loss=sum(loss for loss, _, _ in recent) / len(recent),
+            loss=float(torch.stack([result.loss for result in recent]).mean()),
+            terms={name: float(term) for name, term in recent[-1].terms.items()},
+            learning_rate=float(self._optimiser.param_groups[-1]["lr"]),
             separation=auroc(labels.astype(np.int64), scores),
             seconds_left=pace * (self.steps - self.step),
         )
@@ -247,11 +256,6 @@ def _repeatable_convolutions() -> Iterator[None]:
         yield
     finally:
         cudnn.deterministic, cudnn.benchmark = before
-
-
-def _step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-    return torch.Generator(device=device).manual_seed(mixed >> 1)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

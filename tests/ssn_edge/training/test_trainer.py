@@ -139,11 +139,11 @@ def test_training_changes_heads_alone(
 def test_every_step_draws_random_numbers_of_its_own(
     tiny_net: Callable[..., SuperSimpleNet], cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[int] = []
+    drawn: list[tuple[int, ...]] = []
 
-    def listen(*args: object, generator: torch.Generator, **others: object) -> StepResult:
-        drawn.append(generator.initial_seed())
-        return training_step(*args, generator=generator, **others)  # type: ignore[arg-type]
+    def listen(*args: object, keys: torch.Tensor, **others: object) -> StepResult:
+        drawn.append(tuple(keys.tolist()))
+        return training_step(*args, keys=keys, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr("ssn_edge.training.trainer.training_step", listen)
     for _ in range(2):
