@@ -130,6 +130,7 @@ def run_demo(
             data,
             backbone=CPU_DEFAULT,
             geometry=Geometry(FINE_INPUT_SIZE_HW if surface is Surface.WOVEN else INPUT_SIZE_HW),
+            split_seed=seed,
             settings=TrainingSettings(
                 epochs=EPOCHS,
                 batch_size=BATCH_SIZE,

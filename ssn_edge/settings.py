@@ -72,7 +72,9 @@ class TrainSettings:
     )
     interpolation: str = field(
         default="linear_exact",
-        metadata=_explained("resize of frames: linear_exact, or linear as the authors' code"),
+        metadata=_explained(
+            "resize of frames: linear_exact, linear as the authors' code, linear_antialias as anomalib"
+        ),
     )
     batch_size: int = field(default=32, metadata=_explained("pictures a step"))
     noise_std: float = field(
@@ -85,12 +87,23 @@ class TrainSettings:
     classification_width: int = field(
         default=0, metadata=_explained("hidden channels of the classification head; 0 for default")
     )
-    seed: int = field(default=0, metadata=_explained("of split, initialisation, order and noise"))
+    regime: str = field(
+        default="auto",
+        metadata=_explained("unsupervised, weak, mixed or full; auto finds it from the labels"),
+    )
+    scoring: str = field(
+        default="auto",
+        metadata=_explained("the image's score: map_max or classification; auto by regime"),
+    )
+    seed: int = field(default=0, metadata=_explained("of initialisation, order and noise"))
+    split_seed: int = field(
+        default=0, metadata=_explained("of the parts: which pictures train, calibrate and test")
+    )
     device: str = field(default="auto", metadata=_explained("auto, cpu or cuda"))
 
     def __post_init__(self) -> None:
         """Refuse what would only come to light minutes later, in PyTorch's words."""
-        for name in ("segmentation_width", "classification_width", "seed"):
+        for name in ("segmentation_width", "classification_width", "seed", "split_seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: 0 or more is wanted")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

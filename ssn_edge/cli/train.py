@@ -63,6 +63,16 @@ def train(
     classification_width: Annotated[
         int | None, typer.Option(help="Hidden channels of the classification head.")
     ] = None,
+    regime: Annotated[
+        str | None,
+        typer.Option(help="unsupervised, weak, mixed or full, to use fewer labels; else found."),
+    ] = None,
+    masks: Annotated[
+        int | None, typer.Option(help="Use the masks of so many defective pictures only.")
+    ] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="Image score: map_max or classification; else by regime.")
+    ] = None,
     max_normal: Annotated[
         int | None, typer.Option(help="Use at most so many normal training pictures.")
     ] = None,
@@ -75,8 +85,9 @@ def train(
     mask_above: Annotated[
         int | None, typer.Option(help="Mask values above this are defects (else found out).")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of split, initialisation, order and noise.")
+    seed: Annotated[int | None, typer.Option(help="Of initialisation, order and noise.")] = None,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Which pictures train, calibrate and test.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     output: Annotated[
@@ -120,14 +131,21 @@ def train(
                     "noise_std": noise_std,
                     "segmentation_width": segmentation_width,
                     "classification_width": classification_width,
+                    "regime": regime,
+                    "scoring": scoring,
                     "seed": seed,
+                    "split_seed": split_seed,
                     "device": device,
                 },
                 columns=None if column is None else parse_columns(column),
                 mask_above=mask_above,
             )
             request = request_from_settings(
-                settings.data, settings.train, max_normal=max_normal, max_anomalous=max_anomalous
+                settings.data,
+                settings.train,
+                masks=masks,
+                max_normal=max_normal,
+                max_anomalous=max_anomalous,
             )
             folder = output or new_run_folder(request.data.stem)
             with _watching(out, folder, lambda: _note(out, settings)) as watcher:

@@ -44,13 +44,18 @@ class Split:
         yield "calibration", self.calibration
         yield "test", self.test
 
-    def check_trainable(self) -> None:
-        """Refuse a split that no threshold could be fitted for.
+    def check_trainable(self, *, calibrated: bool = True) -> None:
+        """Refuse a split that cannot be trained on, or that no threshold could be fitted for.
+
+        Args:
+            calibrated: Whether a calibration part is wanted.
 
         Raises:
             DatasetError: Train or calibration has no normal picture.
         """
         for name, part in (("train", self.train), ("calibration", self.calibration)):
+            if name == "calibration" and not calibrated:
+                continue
             if all(item.is_anomalous for item in part):
                 raise DatasetError(
                     f"the {name} part has {len(part)} pictures and none of them is normal; wanted "

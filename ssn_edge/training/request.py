@@ -11,8 +11,10 @@ from typing import Any
 from ssn_edge.model.heads import HeadWidths
 from ssn_edge.model.variant import Variant
 from ssn_edge.settings import DataSettings, TrainSettings
+from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.settings import TrainingSettings
+from ssn_edge_runtime.decision import ScoringRule
 from ssn_edge_runtime.errors import CheckpointError, ConfigError
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
@@ -32,9 +34,11 @@ class RunRequest:
         geometry: Region of interest, network input size, interpolation.
         variant: Journal or conference.
         widths: Hidden channels of the heads; None for the default of the backbone.
-        regime: None to find out from the labels.
-        max_normal: Use at most so many normal pictures of the training part, evenly picked.
-        max_anomalous: Likewise anomalous ones.
+        labels: How many of the training part's pictures and masks are used, and as what regime.
+        scoring: Which logit is the image's score; None for what suits the regime.
+        calibration_share: Share of the training part that is held out for thresholds; 0 to train on
+            all of it, as published results do.
+        split_seed: Decides which pictures are held out; the same for runs that are compared.
         device: "auto", "cpu" or "cuda".
         settings: Numbers of the training.
     """
@@ -47,9 +51,10 @@ class RunRequest:
     geometry: Geometry = field(default_factory=lambda: Geometry(DEFAULT_INPUT_SIZE_HW))
     variant: Variant = Variant.JOURNAL
     widths: HeadWidths | None = None
-    regime: Regime | None = None
-    max_normal: int | None = None
-    max_anomalous: int | None = None
+    labels: LabelChoice = field(default_factory=LabelChoice)
+    scoring: ScoringRule | None = None
+    calibration_share: float = 0.2
+    split_seed: int = 0
     device: str = "auto"
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
@@ -58,6 +63,7 @@ def request_from_settings(
     data: DataSettings,
     train: TrainSettings,
     *,
+    masks: int | None = None,
     max_normal: int | None = None,
     max_anomalous: int | None = None,
 ) -> RunRequest:
@@ -69,14 +75,19 @@ def request_from_settings(
     for name, value, kinds in (
         ("variant", train.variant, Variant),
         ("interpolation", train.interpolation, Interpolation),
+        ("regime", train.regime, Regime),
+        ("scoring", train.scoring, ScoringRule),
     ):
+        if name in ("regime", "scoring") and value == "auto":
+            continue
         if value not in (names := [each.value for each in kinds]):
             raise ConfigError(f"{name} {value!r} is unknown; one of {', '.join(names)} fits")
     if bool(train.segmentation_width) != bool(train.classification_width):
         raise ConfigError(
             "only one of segmentation_width and classification_width is set; set both or none"
         )
-    for name, most in (("--max-normal", max_normal), ("--max-anomalous", max_anomalous)):
+    limits = (("--max-normal", max_normal), ("--max-anomalous", max_anomalous), ("--masks", masks))
+    for name, most in limits:
         if most is not None and most < 0:
             raise ConfigError(f"{name} {most}: 0 or more is wanted")
     return RunRequest(
@@ -94,8 +105,14 @@ def request_from_settings(
             if train.segmentation_width
             else None
         ),
-        max_normal=max_normal,
-        max_anomalous=max_anomalous,
+        labels=LabelChoice(
+            regime=None if train.regime == "auto" else Regime(train.regime),
+            masks=masks,
+            max_normal=max_normal,
+            max_anomalous=max_anomalous,
+        ),
+        scoring=None if train.scoring == "auto" else ScoringRule(train.scoring),
+        split_seed=train.split_seed,
         device=train.device,
         settings=TrainingSettings(
             epochs=train.epochs,
@@ -137,9 +154,13 @@ def request_to_dict(request: RunRequest) -> dict[str, object]:
         "interpolation": geometry.interpolation.value,
         "variant": request.variant.value,
         "widths": None if request.widths is None else dataclasses.asdict(request.widths),
-        "regime": None if request.regime is None else request.regime.value,
-        "max_normal": request.max_normal,
-        "max_anomalous": request.max_anomalous,
+        "labels": {
+            **dataclasses.asdict(request.labels),
+            "regime": None if request.labels.regime is None else request.labels.regime.value,
+        },
+        "scoring": None if request.scoring is None else request.scoring.value,
+        "calibration_share": request.calibration_share,
+        "split_seed": request.split_seed,
         "device": request.device,
         "settings": dataclasses.asdict(request.settings),
     }
@@ -152,9 +173,10 @@ def request_from_dict(document: Mapping[str, Any]) -> RunRequest:
         CheckpointError: A field is missing or of the wrong kind.
     """
     try:
-        widths, regime, weights = (
-            document[key] for key in ("widths", "regime", "backbone_weights")
+        widths, labels, scoring, weights = (
+            document[key] for key in ("widths", "labels", "scoring", "backbone_weights")
         )
+        regime = labels["regime"]
         return RunRequest(
             data=Path(document["data"]),
             columns=document["columns"],
@@ -164,9 +186,10 @@ def request_from_dict(document: Mapping[str, Any]) -> RunRequest:
             geometry=geometry_from_dict(document),
             variant=Variant(document["variant"]),
             widths=None if widths is None else HeadWidths(**widths),
-            regime=None if regime is None else Regime(regime),
-            max_normal=document["max_normal"],
-            max_anomalous=document["max_anomalous"],
+            labels=LabelChoice(**{**labels, "regime": None if regime is None else Regime(regime)}),
+            scoring=None if scoring is None else ScoringRule(scoring),
+            calibration_share=document["calibration_share"],
+            split_seed=document["split_seed"],
             device=document["device"],
             settings=TrainingSettings(**document["settings"]),
         )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import ssn_edge
-from ssn_edge.data.items import Dataset, Item
 from ssn_edge.data.layouts import read_dataset
-from ssn_edge.data.loading import check_dataset, has_pixel_truth
-from ssn_edge.data.split import Split, fingerprint, split_dataset
+from ssn_edge.data.loading import check_dataset
+from ssn_edge.data.split import fingerprint, split_dataset
 from ssn_edge.training.build import build_net, find_device, set_noise_scale
 from ssn_edge.training.cache import FeatureCache
 from ssn_edge.training.checkpoint import (
@@ -29,8 +27,9 @@ from ssn_edge.training.checkpoint import (
     save_tensors,
     tensors_digest,
 )
+from ssn_edge.training.labels import choose_labels
 from ssn_edge.training.listing import listing_from_split
-from ssn_edge.training.regime import Regime, default_scoring_rule, find_regime, supervision
+from ssn_edge.training.regime import Regime, default_scoring_rule, supervision
 from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
 from ssn_edge.training.sampling import BalancedSampler, EveryNormalOnce
 from ssn_edge.training.trainer import Progress, Trainer
@@ -133,15 +132,19 @@ def _train(
     dataset = read_dataset(
         request.data, columns=dict(request.columns) or None, mask_above=request.mask_above
     )
-    split = _limited(split_dataset(dataset, seed=request.settings.seed), request)
-    split.check_trainable()
+    whole = split_dataset(
+        dataset, calibration_share=request.calibration_share, seed=request.split_seed
+    )
+    labels = choose_labels(whole.train, dataset, request.labels)
+    split = dataclasses.replace(whole, train=labels.items)
+    split.check_trainable(calibrated=request.calibration_share > 0)
     check_dataset(dataset)
-    regime = _regime(split.train, dataset, request.regime)
+    regime = labels.regime
     watcher.on_message(dataset.describe())
     if any(item.mask is not None for item in dataset.items):
         rule = dataset.mask_rule
         watcher.on_message(f"mask values above {rule.above} mean a defect: {rule.reason}")
-    watcher.on_message(f"{_describe(regime, split.train, dataset)}; {split.describe()}")
+    watcher.on_message(f"{labels.describe()}; {split.describe()}")
     data_fingerprint = fingerprint(dataset, split)
     if state is not None and state[1]["training_data"] != data_fingerprint:
         raise DatasetError(
@@ -159,7 +162,7 @@ def _train(
     header = {
         "request": request_to_dict(request),
         "regime": regime.value,
-        "scoring_rule": default_scoring_rule(regime).value,
+        "scoring_rule": (request.scoring or default_scoring_rule(regime)).value,
         "training_data": data_fingerprint,
         "backbone_weights": weights_from,
         "backbone_sha256": tensors_digest(net.backbone.state_dict()),
@@ -263,44 +266,6 @@ class _Alarm:
             return False
         self._last = now
         return True
-
-
-def _limited(split: Split, request: RunRequest) -> Split:
-    kept = {
-        label: _evenly([item for item in split.train if item.label == label], most)
-        for label, most in ((0, request.max_normal), (1, request.max_anomalous))
-    }
-    chosen = {item.image for items in kept.values() for item in items}
-    return dataclasses.replace(
-        split, train=tuple(item for item in split.train if item.image in chosen)
-    )
-
-
-def _evenly(items: Sequence[Item], most: int | None) -> Sequence[Item]:
-    if most is None or most >= len(items):
-        return items
-    if most == 0:
-        return []
-    return [items[index] for index in np.linspace(0, len(items) - 1, most).astype(int)]
-
-
-def _regime(items: Sequence[Item], dataset: Dataset, wanted: Regime | None) -> Regime:
-    truth = [has_pixel_truth(item, dataset.mask_rule) for item in items]
-    found = find_regime([item.label for item in items], truth)
-    if wanted is None or wanted is found:
-        return found
-    raise ConfigError(
-        f"regime {wanted.value} was asked for, the labels give {found.value}; "
-        "training with fewer labels than there are comes later. Drop the option, or use "
-        "--max-anomalous 0 to train on normal pictures only"
-    )
-
-
-def _describe(regime: Regime, items: Sequence[Item], dataset: Dataset) -> str:
-    anomalous = [item for item in items if item.is_anomalous]
-    masks = sum(has_pixel_truth(item, dataset.mask_rule) for item in anomalous)
-    words = f"{regime.value}: {len(items) - len(anomalous)} normal, {len(anomalous)} defective"
-    return f"{words}, {masks} with masks" if anomalous else words
 
 
 def tool_versions() -> dict[str, str]:

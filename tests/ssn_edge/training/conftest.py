@@ -12,6 +12,7 @@ from ssn_edge.model.backbone import Backbone
 from ssn_edge.model.heads import HeadWidths
 from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
 from ssn_edge.model.variant import Variant
+from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.request import RunRequest
 from ssn_edge.training.settings import TrainingSettings
 from ssn_edge_runtime.preprocess import Geometry
@@ -87,6 +88,7 @@ def request_for(tiles: Path, tiny_weights: Path) -> Callable[..., RunRequest]:
         seed: int = 0,
         epochs: int = 3,
         backbone_weights: Path | None = None,
+        labels: LabelChoice | None = None,
         **others: object,
     ) -> RunRequest:
         return RunRequest(
@@ -95,7 +97,7 @@ def request_for(tiles: Path, tiny_weights: Path) -> Callable[..., RunRequest]:
             backbone_weights=backbone_weights or tiny_weights,
             geometry=Geometry((64, 64)),
             widths=WIDTHS,
-            max_anomalous=2 if supervised else 0,
+            labels=labels or LabelChoice(max_anomalous=2 if supervised else 0),
             device="cpu",
             settings=TrainingSettings(epochs=epochs, batch_size=6, seed=seed),
             **others,  # type: ignore[arg-type]

@@ -7,9 +7,11 @@ import pytest
 
 from ssn_edge.model.heads import HeadWidths
 from ssn_edge.model.variant import Variant
+from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
 from ssn_edge.training.settings import TrainingSettings
+from ssn_edge_runtime.decision import ScoringRule
 from ssn_edge_runtime.errors import CheckpointError
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
@@ -24,9 +26,10 @@ def test_a_request_survives_json_with_every_field(tmp_path: Path) -> None:
         geometry=Geometry((96, 64), (1, 2, 30, 40), Interpolation.LINEAR),
         variant=Variant.CONFERENCE,
         widths=HeadWidths(24, 16),
-        regime=Regime.FULL,
-        max_normal=7,
-        max_anomalous=3,
+        labels=LabelChoice(Regime.MIXED, masks=2, max_normal=7, max_anomalous=3),
+        scoring=ScoringRule.MAP_MAX,
+        calibration_share=0.0,
+        split_seed=5,
         device="cpu",
         settings=TrainingSettings(epochs=9, seed=4, noise_std=0.1, perlin_threshold=0.3),
     )

@@ -24,10 +24,12 @@ from ssn_edge.training.checkpoint import (
     load_tensors,
     save_tensors,
 )
+from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.request import RunRequest
 from ssn_edge.training.run import RunResult, Watcher, resume, train
 from ssn_edge.training.trainer import Progress
+from ssn_edge_runtime.decision import ScoringRule
 from ssn_edge_runtime.errors import (
     CheckpointError,
     ConfigError,
@@ -382,16 +384,63 @@ def test_the_conference_variant_trains_too(request_for: Ask, tmp_path: Path) -> 
     assert net.architecture.variant is Variant.CONFERENCE
 
 
-def test_a_regime_that_the_labels_do_not_give_is_refused(request_for: Ask, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="weak was asked for, the labels give full"):
-        train(request_for(regime=Regime.WEAK), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("choice", "regime", "masks"),
+    [
+        (LabelChoice(regime=Regime.UNSUPERVISED), "unsupervised", 0),
+        (LabelChoice(regime=Regime.WEAK), "weak", 0),
+        (LabelChoice(masks=1), "mixed", 1),
+        (LabelChoice(), "full", 4),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_regime_trains_to_the_end_with_the_masks_that_it_shall_use(
+    request_for: Ask, tmp_path: Path, choice: LabelChoice, regime: str, masks: int
+) -> None:
+    train(request_for(labels=choice, epochs=1), tmp_path / "run")
+    header = load_checkpoint(tmp_path / "run" / CHECKPOINT_NAME).header
+    assert header["regime"] == regime
+    parts = header["listing"]["parts"]
+    used = [row for row in parts["train"] if row[1]]
+    assert sum(row[2] is not None for row in used) == masks
+    assert bool(used) is (regime != "unsupervised")
+    assert all(row[2] is not None for row in parts["test"] if row[1])
+
+
+def test_the_scoring_rule_follows_the_regime_unless_it_is_set(
+    request_for: Ask, tmp_path: Path
+) -> None:
+    def rule(name: str, **others: object) -> str:
+        train(request_for(epochs=1, **others), tmp_path / name)
+        return str(load_checkpoint(tmp_path / name / CHECKPOINT_NAME).header["scoring_rule"])
+
+    assert rule("normals", supervised=False) == "map_max"
+    assert rule("labels", supervised=True) == "classification"
+    assert rule("set", supervised=True, scoring=ScoringRule.MAP_MAX) == "map_max"
+
+
+def test_without_a_calibration_share_all_of_the_training_part_trains(
+    request_for: Ask, tmp_path: Path
+) -> None:
+    request = request_for(labels=LabelChoice(), calibration_share=0.0)
+    train(request, tmp_path / "run", stopping_after(0))
+    parts = load_tensors(tmp_path / "run" / STATE_NAME)[1]["listing"]["parts"]
+    assert (len(parts["train"]), len(parts["calibration"])) == (15, 0)
+
+
+def test_the_seed_leaves_the_parts_as_they_are(request_for: Ask, tmp_path: Path) -> None:
+    def parts(name: str, **others: object) -> object:
+        train(request_for(**others), tmp_path / name, stopping_after(0))
+        return load_tensors(tmp_path / name / STATE_NAME)[1]["listing"]["parts"]
+
+    assert parts("one", seed=1) == parts("two", seed=2)
+    assert parts("three", seed=1, split_seed=3) != parts("one again", seed=1)
 
 
 def test_a_limit_keeps_that_many_pictures_spread_over_the_part(
     request_for: Ask, tmp_path: Path
 ) -> None:
-    request = dataclasses.replace(request_for(), max_normal=3, max_anomalous=2)
+    request = request_for(labels=LabelChoice(max_normal=3, max_anomalous=2))
     train(request, tmp_path / "run", stopping_after(0))
     header = load_tensors(tmp_path / "run" / STATE_NAME)[1]
     labels = [row[1] for row in header["listing"]["parts"]["train"]]
