@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -48,3 +50,19 @@ def number_text(value: float, *, signed: bool = False) -> str:
     """A short number for a label, with a true minus sign."""
     text = f"{value:+.6g}" if signed and value else f"{value + 0.0:.6g}"
     return text.replace("-", MINUS)
+
+
+def line_path(points: Iterable[tuple[float, float]], x: Axis, y: Axis) -> str:
+    """SVG path data, without points that fall on one place or on a level or upright line."""
+    placed = [(x.place(across), y.place(up)) for across, up in points]
+    distinct = [*placed[:1], *(b for a, b in pairwise(placed) if a != b)]
+    kept = [
+        here
+        for before, here, after in zip(
+            [None, *distinct], distinct, [*distinct[1:], None], strict=False
+        )
+        if before is None
+        or after is None
+        or not (before[0] == here[0] == after[0] or before[1] == here[1] == after[1])
+    ]
+    return "M" + "L".join(f"{left} {top}" for left, top in kept) if kept else ""

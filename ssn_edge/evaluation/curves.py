@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 
 from markupsafe import Markup
 
-from ssn_edge.evaluation.axes import Axis, number_text
+from ssn_edge.evaluation.axes import Axis, line_path, number_text
 from ssn_edge_calibrate.metrics import Points
 
 WIDTH, HEIGHT = 300, 300
@@ -22,7 +21,7 @@ def roc_svg(points: Points, operating_point: tuple[float, float] | None) -> Mark
         points: (false-positive rate, true-positive rate), as `roc_points` gives them.
         operating_point: Where the image threshold stands, or None to draw none.
     """
-    chance = f'<path class="chance" d="{_path([(0, 0), (1, 1)])}"/>'
+    chance = f'<path class="chance" d="{line_path([(0, 0), (1, 1)], _X, _Y)}"/>'
     return _curve_svg(
         "ROC curve", ("good parts rejected", "defects found"), points, operating_point, chance
     )
@@ -64,7 +63,7 @@ def _curve_svg(
         f'y="{HEIGHT - 10}">{axis_names[0]}</text>'
         f'<text class="label" text-anchor="middle" transform="rotate(-90 11 {middle:g})" '
         f'x="11" y="{middle:g}">{axis_names[1]}</text>'
-        f'{below}<path class="curve" d="{_path(points)}"/>'
+        f'{below}<path class="curve" d="{line_path(points, _X, _Y)}"/>'
     )
     if operating_point is not None:
         x, y = _X.place(operating_point[0]), _Y.place(operating_point[1])
@@ -73,19 +72,3 @@ def _curve_svg(
             "<title>at the threshold</title></circle>"
         )
     return Markup("".join([*parts, "</svg>"]))  # numbers and our own words only
-
-
-def _path(points: Iterable[tuple[float, float]]) -> str:
-    """SVG path data, without points that fall on one place or on a level or upright line."""
-    placed = [(_X.place(x), _Y.place(y)) for x, y in points]
-    distinct = [*placed[:1], *(b for a, b in pairwise(placed) if a != b)]
-    kept = [
-        here
-        for before, here, after in zip(
-            [None, *distinct], distinct, [*distinct[1:], None], strict=False
-        )
-        if before is None
-        or after is None
-        or not (before[0] == here[0] == after[0] or before[1] == here[1] == after[1])
-    ]
-    return "M" + "L".join(f"{x} {y}" for x, y in kept) if kept else ""
