@@ -8,6 +8,7 @@ from enum import Enum
 import cv2
 import numpy as np
 
+from ssn_edge_runtime.antialiased_resize import resize_antialiased
 from ssn_edge_runtime.arrays import BoolMask, ByteImage
 from ssn_edge_runtime.errors import ConfigError
 
@@ -23,6 +24,8 @@ class Interpolation(Enum):
     """OpenCV's bit-exact bilinear: the same bytes on every machine. The default."""
     LINEAR = "linear"
     """OpenCV's plain bilinear, which the authors' numbers were made with; may differ by a level."""
+    LINEAR_ANTIALIASED = "linear_antialias"
+    """Bilinear with antialiasing, as anomalib resizes: the same bytes on every machine."""
 
 
 _CV2_INTERPOLATION = {
@@ -116,15 +119,23 @@ def preprocess(frame: ByteImage, geometry: Geometry) -> ByteImage:
     check_frame(frame)
     x, y, width, height = geometry.region_xywh((frame.shape[0], frame.shape[1]))
     region = frame[y : y + height, x : x + width]
-    target_height, target_width = geometry.input_size_hw
-    resized = cv2.resize(
-        region,
-        (target_width, target_height),
-        interpolation=_CV2_INTERPOLATION[geometry.interpolation],
-    )
+    resized = _resize(region, geometry)
     if resized.ndim == 2:
         return np.repeat(resized[:, :, None], 3, axis=2)  # (h, w, 3)
-    return np.asarray(resized)
+    return resized
+
+
+def _resize(region: ByteImage, geometry: Geometry) -> ByteImage:
+    if geometry.interpolation is Interpolation.LINEAR_ANTIALIASED:
+        return resize_antialiased(region, geometry.input_size_hw)
+    target_height, target_width = geometry.input_size_hw
+    return np.asarray(
+        cv2.resize(
+            region,
+            (target_width, target_height),
+            interpolation=_CV2_INTERPOLATION[geometry.interpolation],
+        )
+    )
 
 
 def preprocess_mask(mask: BoolMask, geometry: Geometry) -> BoolMask:

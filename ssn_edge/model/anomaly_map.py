@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIGMA = 4.0
+
+
+class MapOutput(Enum):
+    """What the code that a net comes from calls its final map.
+
+    Ours is always the blurred logits: thresholds and golden pictures are in logits.
+    """
+
+    LOGITS = "logits"
+    """As ours."""
+    SIGMOID = "sigmoid"
+    """The sigmoid of the blurred logits."""
 
 
 class AnomalyMap(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ssn_edge.model.anomaly_map import AnomalyMap
+from ssn_edge.model.anomaly_map import AnomalyMap, MapOutput
 from ssn_edge.model.backbone import Backbone
 from ssn_edge.model.features import FeatureBuilder
 from ssn_edge.model.heads import Heads, HeadWidths
@@ -23,6 +23,7 @@ class Architecture:
         widths: Hidden channels of the heads.
         variant: Journal or conference.
         align_corners: Of the feature upscaling.
+        map_output: What the net's origin gives as its map; logits for a net of ours.
     """
 
     backbone: str
@@ -30,6 +31,7 @@ class Architecture:
     widths: HeadWidths
     variant: Variant = Variant.JOURNAL
     align_corners: bool = True
+    map_output: MapOutput = MapOutput.LOGITS
 
 
 class SuperSimpleNet(nn.Module):
@@ -72,3 +74,21 @@ class SuperSimpleNet(nn.Module):
         layer2, layer3 = self.backbone(image)
         map_logits, score_logits = self.heads(self.features(layer2, layer3))
         return self.anomaly_map(map_logits), score_logits
+
+    def map_of_origin(self, anomaly_map: Tensor) -> Tensor:
+        """Our anomaly map as the code that the net was imported from gives it.
+
+        Logits stay as they are; a sigmoid rises strictly with them, so the order of pixels, the
+        place of the maximum and every ranking metric are the same, and a threshold t on ours is
+        sigmoid(t) on theirs. In float32 theirs loses digits as logits grow, and ties at 1 above 17.
+
+        Args:
+            anomaly_map: (B, H, W) logits from `forward`.
+
+        Returns:
+            (B, H, W), in logits or 0 to 1 as `Architecture.map_output` says. The score needs no
+            counterpart: the nets of both origins give its logit, as ours.
+        """
+        if self.architecture.map_output is MapOutput.SIGMOID:
+            return anomaly_map.sigmoid()
+        return anomaly_map

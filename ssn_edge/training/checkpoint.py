@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ssn_edge.model.anomaly_map import MapOutput
 from ssn_edge.model.heads import HeadWidths
 from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
 from ssn_edge.model.variant import Variant
@@ -133,6 +134,7 @@ def architecture_to_dict(architecture: Architecture) -> dict[str, object]:
         "classification_width": architecture.widths.classification,
         "variant": architecture.variant.value,
         "align_corners": architecture.align_corners,
+        "map_output": architecture.map_output.value,
     }
 
 
@@ -147,6 +149,8 @@ def architecture_from_dict(document: Mapping[str, Any]) -> Architecture:
         ),
         variant=Variant(document["variant"]),
         align_corners=bool(document["align_corners"]),
+        # Checkpoints from before nets could be imported do not have it.
+        map_output=MapOutput(document.get("map_output", MapOutput.LOGITS.value)),
     )
 
 

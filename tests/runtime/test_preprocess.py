@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ssn_edge_runtime.antialiased_resize import _blocks
 from ssn_edge_runtime.arrays import BoolMask, ByteImage
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.preprocess import (
@@ -44,21 +45,99 @@ def test_plain_bilinear_differs_by_a_level_at_most() -> None:
     assert abs(difference).max() <= 1
 
 
+ANTIALIASED = Geometry(SIZE_HW, interpolation=Interpolation.LINEAR_ANTIALIASED)
+
+
+@pytest.mark.parametrize(
+    ("frame_hw", "input_hw"),
+    [
+        ((1024, 1280), (256, 256)),
+        ((100, 120), (32, 40)),
+        ((33, 1000), (64, 97)),  # grows along one axis, shrinks along the other
+        ((17, 5), (64, 64)),
+        ((255, 257), (256, 256)),
+        ((1, 1), (32, 33)),
+        ((2000, 3000), (32, 33)),
+    ],
+)
+def test_antialiasing_is_pytorchs_but_for_the_rounding(
+    frame_hw: tuple[int, int], input_hw: tuple[int, int]
+) -> None:
+    torch = pytest.importorskip("torch")
+    frame = frame_of(frame_hw)
+    geometry = Geometry(input_hw, interpolation=Interpolation.LINEAR_ANTIALIASED)
+    levels = torch.from_numpy(frame).permute(2, 0, 1)[None].double()
+    wanted = torch.nn.functional.interpolate(
+        levels, input_hw, mode="bilinear", antialias=True, align_corners=False
+    )[0].permute(1, 2, 0)
+    difference = abs(preprocess(frame, geometry).astype(float) - wanted.numpy())
+    assert difference.max() <= 0.51
+
+
+def test_antialiasing_sees_a_line_that_the_plain_bilinear_steps_over() -> None:
+    frame = np.zeros((320, 400, 3), np.uint8)
+    frame[:, ::10] = 250
+    np.testing.assert_array_equal(preprocess(frame, WHOLE), 0)
+    inside = preprocess(frame, ANTIALIASED)[:, 1:-1]
+    assert inside.min() == inside.max() == 25
+
+
+def test_antialiasing_rounds_halves_up_and_keeps_even_surfaces() -> None:
+    for level in (0, 1, 127, 254, 255):
+        frame = np.full((77, 131, 3), level, np.uint8)
+        np.testing.assert_array_equal(preprocess(frame, ANTIALIASED), level)
+    # Twice as many pixels: between two of them lie a quarter and three quarters.
+    ramp = np.repeat(np.arange(0, 80, 2, dtype=np.uint8)[None], 32, axis=0)
+    doubled = Geometry((32, 80), interpolation=Interpolation.LINEAR_ANTIALIASED)
+    np.testing.assert_array_equal(preprocess(ramp, doubled)[0, :5, 0], [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("frame_hw", "input_hw"), [((211, 305), (32, 40)), ((64, 80), (32, 40)), ((20, 31), (64, 50))]
+)
+def test_antialiasing_gives_what_whole_numbers_give(
+    frame_hw: tuple[int, int], input_hw: tuple[int, int]
+) -> None:
+    """No rounding before the last: so no machine's order of adding can change a byte."""
+    frame = frame_of(frame_hw)
+    rows, columns = (
+        integer_weights(source, target) for source, target in zip(frame_hw, input_hw, strict=True)
+    )
+    sums = np.einsum("ih,jw,hwc->ijc", rows, columns, frame.astype(np.int64))
+    wanted = (sums + 2**43) >> 44  # halves go up
+    geometry = Geometry(input_hw, interpolation=Interpolation.LINEAR_ANTIALIASED)
+    np.testing.assert_array_equal(preprocess(frame, geometry), wanted)
+
+
+def integer_weights(source: int, target: int) -> np.ndarray:
+    """The resize's weights of one axis, (target, source), in units of 1 / 2^22."""
+    whole = np.zeros((target, source))
+    for block in _blocks(source, target):
+        count, taps = block.weights.shape
+        whole[block.start : block.start + count, block.first : block.first + taps] = block.weights
+    steps = whole * 2**22
+    np.testing.assert_array_equal(steps, np.rint(steps))
+    np.testing.assert_array_equal(whole.sum(axis=1), 1)
+    return steps.astype(np.int64)
+
+
 def test_a_frame_of_the_networks_size_comes_back_as_it_is_and_as_a_copy() -> None:
     frame = frame_of(SIZE_HW)
-    for geometry in (WHOLE, Geometry(SIZE_HW, roi_xywh=(0, 0, 40, 32))):
+    for geometry in (WHOLE, ANTIALIASED, Geometry(SIZE_HW, roi_xywh=(0, 0, 40, 32))):
         pixels = preprocess(frame, geometry)
         np.testing.assert_array_equal(pixels, frame)
         assert not np.shares_memory(pixels, frame)
 
 
-def test_mono_becomes_three_equal_channels() -> None:
+@pytest.mark.parametrize("interpolation", Interpolation)
+def test_mono_becomes_three_equal_channels(interpolation: Interpolation) -> None:
+    geometry = Geometry(SIZE_HW, interpolation=interpolation)
     frame = frame_of((50, 60))[:, :, 0]
-    pixels = preprocess(frame, WHOLE)
+    pixels = preprocess(frame, geometry)
     assert pixels.shape == (*SIZE_HW, 3)
     assert pixels.flags.c_contiguous
     np.testing.assert_array_equal(pixels[:, :, 0], pixels[:, :, 2])
-    np.testing.assert_array_equal(pixels, preprocess(np.repeat(frame[:, :, None], 3, 2), WHOLE))
+    np.testing.assert_array_equal(pixels, preprocess(np.repeat(frame[:, :, None], 3, 2), geometry))
 
 
 @pytest.mark.parametrize(
@@ -73,9 +152,10 @@ def test_mono_becomes_three_equal_channels() -> None:
 )
 def test_any_view_of_memory_gives_the_same_as_its_copy(view: slice) -> None:
     frame = frame_of((70, 80))[view]
-    pixels = preprocess(frame, WHOLE)
-    assert pixels.flags.c_contiguous
-    np.testing.assert_array_equal(pixels, preprocess(frame.copy(), WHOLE))
+    for geometry in (WHOLE, ANTIALIASED):
+        pixels = preprocess(frame, geometry)
+        assert pixels.flags.c_contiguous
+        np.testing.assert_array_equal(pixels, preprocess(frame.copy(), geometry))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -9,25 +10,18 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ssn_edge.imports.foreign_file import read_foreign_file
+from ssn_edge.imports.foreign_names import Origin, heads_from_tensors
 from ssn_edge.model.anomaly_map import AnomalyMap
 from ssn_edge.model.features import FeatureBuilder
-from ssn_edge.model.heads import Heads, HeadWidths
+from ssn_edge.model.heads import Heads
 from ssn_edge.model.variant import Variant
 from ssn_edge.training.losses import classification_loss, segmentation_loss_terms
 
-_NAMES = {
-    "feature_adaptor.projection": "adaptor.projection",
-    "discriminator.seg.0": "segmentation.hidden",
-    "discriminator.seg.1": "segmentation.norm",
-    "discriminator.seg.3": "segmentation.output",
-    "discriminator.dec_head.0": "classification.hidden",
-    "discriminator.dec_head.1": "classification.norm",
-    "discriminator.fc_score": "classification.output",
-}
-
 
 class Vectors:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.weights = folder / "weights.pt"
         with safe_open(path, "pt") as file:
             self.tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             self.variant = (
@@ -38,26 +32,20 @@ class Vectors:
         return self.tensors[name]
 
     def heads(self) -> Heads:
+        """As imported from the authors' file; its counters are integers there, floats here."""
         state = {}
         for name, value in self.tensors.items():
             if name.startswith("state/"):
-                stem, leaf = name.removeprefix("state/").rsplit(".", 1)
-                state[f"{_NAMES[stem]}.{leaf}"] = (
-                    value.long().squeeze() if leaf == "num_batches_tracked" else value
-                )
-        width = state["segmentation.hidden.weight"].shape[0]
-        heads = Heads(
-            state["adaptor.projection.weight"].shape[0],
-            HeadWidths(width, state["classification.hidden.weight"].shape[0]),
-            self.variant,
-        )
-        heads.load_state_dict(state, strict=True)
-        return heads
+                is_counter = name.endswith("num_batches_tracked")
+                state[name.removeprefix("state/")] = value.long().squeeze() if is_counter else value
+        torch.save(OrderedDict(state), self.weights)
+        file = read_foreign_file(self.weights)
+        return heads_from_tensors(file.tensors, Origin.AUTHORS, self.variant, file.path)
 
 
 @pytest.fixture(params=["heads_jims_square", "heads_icpr_rect"])
-def vectors(request: pytest.FixtureRequest, shared: Path) -> Vectors:
-    return Vectors(shared / "golden" / f"{request.param}.safetensors")
+def vectors(request: pytest.FixtureRequest, shared: Path, tmp_path: Path) -> Vectors:
+    return Vectors(shared / "golden" / f"{request.param}.safetensors", tmp_path)
 
 
 def assert_agrees(found: Tensor, wanted: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints from elsewhere: the authors' `weights.pt` and anomalib's SuperSimpleNet."""
