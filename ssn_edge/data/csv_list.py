@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,14 @@ UNKNOWN_WORDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """One line of the list, cells by our names, and where it stands for messages."""
 
     cells: Mapping[str, str]
     where: str
 
     def get(self, column: str) -> str:
+        """The cell, stripped; empty where there is none."""
         return self.cells.get(column, "")
 
 
@@ -50,25 +51,25 @@ def read_csv(list_file: Path, columns: Mapping[str, str], rule: MaskRule | None)
         DatasetError: A column, file, label or split that cannot be used, or a picture listed twice.
         PictureError: A mask that is needed for a label cannot be read.
     """
-    rows = _read_rows(list_file, columns)
+    rows = read_rows(list_file, columns)
     known = set(rows[0].cells)
     images: dict[Path, str] = {}
     files: list[tuple[Path, Path | None]] = []
     for row in rows:
-        image = _file(list_file, row, "image")
+        image = file_of(list_file.parent, row, "image")
         if image is None:
             raise DatasetError(f"{row.where}: names no picture; fill the image cell")
         before = images.setdefault(image.resolve(), row.where)
         if before != row.where:
             raise DatasetError(f"{row.where}: {image} is listed twice, first at {before}; keep one")
-        files.append((image, _file(list_file, row, "mask")))
+        files.append((image, file_of(list_file.parent, row, "mask")))
     if not known & {"label", "mask", "class"}:
         logger.warning(
             "%s has no label, mask or class column; all %d pictures count as normal",
             list_file,
             len(rows),
         )
-    labels = None if _labels_from_masks(known) else [_label(row, known) for row in rows]
+    labels = None if _labels_from_masks(known) else [label_of(row, known) for row in rows]
     if rule is None:
         rule = detect_mask_rule(
             [m for i, (_, m) in enumerate(files) if m and (labels is None or labels[i])]
@@ -83,7 +84,7 @@ def read_csv(list_file: Path, columns: Mapping[str, str], rule: MaskRule | None)
             mask=mask,
             group=row.get("group") or None,
             defect_class=(row.get("class") or None) if label else None,
-            split=_split(row, known),
+            split=split_of(row, known),
         )
         for row, (image, mask), label in zip(rows, files, labels, strict=True)
     )
@@ -92,8 +93,17 @@ def read_csv(list_file: Path, columns: Mapping[str, str], rule: MaskRule | None)
     return dataset
 
 
-def _read_rows(list_file: Path, columns: Mapping[str, str]) -> list[_Row]:
-    """The rows with any cell filled; at least one."""
+def read_rows(list_file: Path, columns: Mapping[str, str]) -> list[Row]:
+    """The rows with any cell filled; at least one.
+
+    Args:
+        list_file: UTF-8 text with a header line.
+        columns: Our column name to theirs; those that are named here must be there.
+
+    Raises:
+        ConfigError: `columns` names one of ours that does not exist.
+        DatasetError: Not such a list, or a column is missing.
+    """
     try:
         text = list_file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -115,7 +125,7 @@ def _read_rows(list_file: Path, columns: Mapping[str, str]) -> list[_Row]:
                 f"{where}: has {len(cells)} cells, the header has {len(names)}; put names that "
                 "hold the separator in quotes"
             )
-        rows.append(_Row({name: cells[at].strip() for name, at in place_of.items()}, where))
+        rows.append(Row({name: cells[at].strip() for name, at in place_of.items()}, where))
     if not rows:
         raise DatasetError(f"{list_file}: lists no pictures; wanted a header and a row for each")
     return rows
@@ -149,16 +159,20 @@ def _nearest(wanted: str, known: tuple[str, ...] | list[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def _file(list_file: Path, row: _Row, column: str) -> Path | None:
-    """The file that a cell names, or None for an empty cell."""
+def file_of(base: Path, row: Row, column: str) -> Path | None:
+    """The file that a cell names, relative to a folder, or None for an empty cell.
+
+    Raises:
+        DatasetError: There is no such file.
+    """
     cell = row.get(column).replace("\\", "/")
     if not cell:
         return None
-    file = list_file.parent / cell
+    file = base / cell
     if not file.is_file():
         raise DatasetError(
-            f"{row.where}: the {column} {file} does not exist; wanted a path relative to the "
-            f"list's folder; correct it{' or leave the cell empty' if column == 'mask' else ''}"
+            f"{row.where}: the {column} {file} does not exist; wanted a path relative to {base}; "
+            f"correct it{' or leave the cell empty' if column == 'mask' else ''}"
         )
     return file
 
@@ -167,8 +181,12 @@ def _labels_from_masks(known: set[str]) -> bool:
     return "label" not in known and "mask" in known
 
 
-def _label(row: _Row, known: set[str]) -> int:
-    """0 or 1 from the label cell, else from the class cell, else 0."""
+def label_of(row: Row, known: Collection[str]) -> int:
+    """0 or 1 from the label cell, else from the class cell, else 0.
+
+    Raises:
+        DatasetError: The cell is neither a label nor a name.
+    """
     column = next((name for name in ("label", "class") if name in known), None)
     if column is None:
         return 0
@@ -195,7 +213,12 @@ def _number(word: str) -> float | None:
         return None
 
 
-def _split(row: _Row, known: set[str]) -> GivenSplit | None:
+def split_of(row: Row, known: Collection[str]) -> GivenSplit | None:
+    """The part that the split cell names, or None without such a column.
+
+    Raises:
+        DatasetError: It names no part.
+    """
     if "split" not in known:
         return None
     word = row.get("split").lower()

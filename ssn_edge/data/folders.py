@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssn_edge.data.items import GOOD_NAMES, Dataset, GivenSplit, Item
 from ssn_edge.data.masks import MaskRule, detect_mask_rule, is_mask_empty
+from ssn_edge.data.split_samples import Samples, read_kolektor_split
 from ssn_edge_runtime.errors import DatasetError
 from ssn_edge_runtime.pictures import PICTURE_SUFFIXES
 
@@ -37,7 +38,7 @@ def is_class_folders(root: Path) -> bool:
 
 
 def read_mvtec(root: Path, rule: MaskRule | None) -> Dataset:
-    """Read `train/<type>`, `test/<type>` and `ground_truth/<type>/NAME_mask.png`.
+    """Read `train/<type>`, `test/<type>` and `ground_truth/<type>/NAME_mask.png` or `NAME.png`.
 
     Raises:
         DatasetError: No pictures, an ambiguous name, or a single mask that is missing.
@@ -63,19 +64,33 @@ def read_class_folders(root: Path, rule: MaskRule | None) -> Dataset:
     return _dataset(root, "class folders", items, rule)
 
 
-def read_kolektor(root: Path, rule: MaskRule | None) -> Dataset:
+def read_kolektor(root: Path, rule: MaskRule | None, *, mask_split: int | None = None) -> Dataset:
     """Read `train|test/x.png` with `x_GT.png`; a mask with any pixel set makes x anomalous.
 
+    Args:
+        root: The data set's folder.
+        rule: Which mask values mean a defect, or None to detect it.
+        mask_split: Use the pictures of KolektorSDD2's split file with so many masks: the other
+            anomalous training pictures keep their label and lose their mask. None for every
+            picture with its mask.
+
     Raises:
-        DatasetError: No pictures, an ambiguous name, or a mask that is missing.
+        ConfigError: There is no such split file.
+        DatasetError: No pictures, an ambiguous name, or a picture or mask that is missing.
         PictureError: A mask that cannot be read.
     """
+    split = None if mask_split is None else read_kolektor_split(root, mask_split)
     pairs: list[tuple[Path, Path, GivenSplit]] = []
-    for part in PARTS:
+    unmasked: set[Path] = set()
+    for number, part in enumerate(PARTS):
         masks: dict[str, Path] = {}
         images: dict[str, Path] = {}
         for stem, file in _pictures_by_stem(root / part).items():
             (masks if stem.endswith(KOLEKTOR_MASK_END) else images)[stem] = file
+        if split is not None:
+            images = _listed(root / part, images, split[number])
+            if part == "train":
+                unmasked = {images[str(key)] for key, masked in split[number].items() if not masked}
         for stem, image in images.items():
             mask = masks.pop(stem + KOLEKTOR_MASK_END, None)
             if mask is None:
@@ -84,13 +99,34 @@ def read_kolektor(root: Path, rule: MaskRule | None) -> Dataset:
                     "black for a good part), or list the pictures in a CSV file with a label column"
                 )
             pairs.append((image, mask, part))
-        _warn_of_orphans(root / part, list(masks.values()))
+        if split is None:
+            _warn_of_orphans(root / part, list(masks.values()))
     rule = rule or detect_mask_rule([mask for _, mask, _ in pairs])
-    items = [
-        Item(image, label=0 if is_mask_empty(mask, rule) else 1, mask=mask, split=part)
-        for image, mask, part in pairs
-    ]
+    items = []
+    for image, mask, part in pairs:
+        label = 0 if is_mask_empty(mask, rule) else 1
+        known = label == 0 or image not in unmasked
+        items.append(Item(image, label=label, mask=mask if known else None, split=part))
     return _dataset(root, "Kolektor", items, rule)
+
+
+def _listed(folder: Path, images: dict[str, Path], samples: Samples) -> dict[str, Path]:
+    """The pictures that a split file lists."""
+    names = [str(number) for number in samples]
+    for name in names:
+        if name not in images:
+            raise DatasetError(
+                f"{folder / name}.png: is listed in the split file and is not there; copy the data "
+                "set again"
+            )
+    if left_out := sorted(images.keys() - set(names)):
+        logger.warning(
+            "%s: %d pictures are not in the split file and left out, the first is %s",
+            folder,
+            len(left_out),
+            images[left_out[0]].name,
+        )
+    return {name: images[name] for name in names}
 
 
 def _read_type(root: Path, folder: Path, part: GivenSplit | None) -> Iterator[Item]:
@@ -106,7 +142,7 @@ def _read_type(root: Path, folder: Path, part: GivenSplit | None) -> Iterator[It
     if masks is None and not is_good and (root / TRUTH_FOLDER).is_dir():
         logger.warning("%s: %d pictures without masks, there is no %s", folder, len(images), truth)
     for stem, image in images.items():
-        mask = (masks or {}).get(stem + MVTEC_MASK_END)
+        mask = _mask_of(stem, masks or {}, truth)
         if mask is None and masks is not None and not is_good:
             raise DatasetError(
                 f"{image}: its mask {truth / (stem + MVTEC_MASK_END)}.png is missing, although "
@@ -120,6 +156,16 @@ def _read_type(root: Path, folder: Path, part: GivenSplit | None) -> Iterator[It
             defect_class=None if is_good else folder.name,
             split=part,
         )
+
+
+def _mask_of(stem: str, masks: dict[str, Path], truth: Path) -> Path | None:
+    """NAME_mask as MVTec names it, or NAME as VisA has it once it was re-arranged."""
+    named, same = masks.get(stem + MVTEC_MASK_END), masks.get(stem)
+    if named is not None and same is not None:
+        raise DatasetError(
+            f"{truth}: {named.name} and {same.name} could both be the mask of {stem}; keep one"
+        )
+    return named or same
 
 
 def _refuse_masks_among(images: dict[str, Path]) -> None:
