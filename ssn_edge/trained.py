@@ -16,7 +16,7 @@ from ssn_edge.training.checkpoint import load_checkpoint
 from ssn_edge.training.listing import holds_any_of, listing_root, split_from_listing
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import ExportResult, LabelledPicture, export_package
-from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import CheckpointError, DatasetError
 from ssn_edge_runtime.preprocess import Geometry
 
@@ -32,7 +32,7 @@ class TrainedRun:
         checkpoint: The file.
         net: In evaluation mode, on the CPU.
         geometry: From camera to network pixels.
-        scoring_rule: Which logit is the image's score.
+        scoring: How both logits become the image's score.
         regime: Supervision that training had.
         data_root: Folder that names of pictures are relative to.
         split: The three parts.
@@ -44,7 +44,7 @@ class TrainedRun:
     checkpoint: Path
     net: SuperSimpleNet
     geometry: Geometry
-    scoring_rule: ScoringRule
+    scoring: ScoringMethod
     regime: str
     data_root: Path
     split: Split
@@ -76,7 +76,7 @@ def open_run(
             checkpoint=checkpoint,
             net=loaded.net,
             geometry=geometry_from_dict(header["request"]),
-            scoring_rule=ScoringRule(header["scoring_rule"]),
+            scoring=ScoringMethod(header["scoring_rule"]),
             regime=str(header["regime"]),
             data_root=root,
             split=split,
@@ -139,7 +139,7 @@ def export_run(
         output=output,
         name=output.stem,
         geometry=run.geometry,
-        scoring_rule=run.scoring_rule,
+        scoring=run.scoring,
         variant=run.net.architecture.variant.value,
         regime=run.regime,
         backbone=run.net.architecture.backbone,

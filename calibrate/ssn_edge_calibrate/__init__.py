@@ -1,4 +1,4 @@
-"""Numbers that training does not give: metrics and thresholds."""
+"""Numbers that training does not give: metrics, scoring rules and thresholds."""
 
 from ssn_edge_calibrate.metrics import (
     ImageMetrics,
@@ -14,6 +14,7 @@ from ssn_edge_calibrate.metrics import (
     precision_recall_points,
     roc_points,
 )
+from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import RankThreshold, fit_thresholds, threshold_by_rank
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "aupro",
     "auroc",
     "average_precision",
+    "fit_scoring_rule",
     "fit_thresholds",
     "image_metrics",
     "pixel_auroc",

@@ -91,18 +91,21 @@ class Metrics:
     Args:
         classification: Of the classification head's score.
         map_max: Of the maximum of the final anomaly map.
+        decided: Of the score that decided: one of these two, or both combined.
         pixel: Of the anomaly maps.
     """
 
     classification: ImageMetrics
     map_max: ImageMetrics
+    decided: ImageMetrics
     pixel: PixelMetrics
 
     def to_dict(self) -> dict[str, dict[str, float | int | None]]:
-        """The three parts by name, ready for JSON."""
+        """The four parts by name, ready for JSON."""
         return {
             "classification": self.classification.to_dict(),
             "map_max": self.map_max.to_dict(),
+            "decided": self.decided.to_dict(),
             "pixel": self.pixel.to_dict(),
         }
 

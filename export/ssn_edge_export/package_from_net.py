@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import fit_thresholds
 from ssn_edge_export.certificate import certificate_json
 from ssn_edge_export.golden import GOLDEN_PICTURES, golden_entries
@@ -39,7 +40,7 @@ from ssn_edge_export.verify import (
     compare,
     require_equal,
 )
-from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
+from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from ssn_edge_runtime.errors import (
     ConfigError,
@@ -80,7 +81,7 @@ def export_package(
     output: Path,
     name: str,
     geometry: Geometry,
-    scoring_rule: ScoringRule,
+    scoring: ScoringMethod,
     variant: str,
     regime: str,
     backbone: str,
@@ -104,7 +105,7 @@ def export_package(
         output: The package file, ``.ssn`` by custom. Its folder is made.
         name: The model's name, for people.
         geometry: Camera pixels to network pixels, as in training.
-        scoring_rule: Which logit is the image's score.
+        scoring: How both logits become the image's score.
         variant: Published variant of the architecture, for the record.
         regime: Supervision regime, for the record.
         backbone: Name of the backbone, for the record.
@@ -138,6 +139,11 @@ def export_package(
     with OnnxRuntimeEngine(model, input_size_hw=geometry.input_size_hw) as engine:
         scored = score_pictures(engine, calibration, geometry, progress)
         good = [each for each in scored if each.picture.label == 0]
+        scoring_rule = fit_scoring_rule(
+            scoring,
+            [each.classification_logit for each in good],
+            [each.map_max_logit for each in good],
+        )
         thresholds, risk = fit_thresholds(
             [each.logit(scoring_rule) for each in good],
             [each.map_max_logit for each in good],

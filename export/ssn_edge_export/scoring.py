@@ -45,9 +45,7 @@ class ScoredPicture:
 
     def logit(self, rule: ScoringRule) -> float:
         """The raw anomaly score under a scoring rule."""
-        if rule is ScoringRule.CLASSIFICATION:
-            return self.classification_logit
-        return self.map_max_logit
+        return rule.score(self.classification_logit, self.map_max_logit)
 
 
 def to_pixels(frame: ByteImage, geometry: Geometry, path: Path) -> ByteImage:

@@ -1,6 +1,13 @@
 """All that runs on the controller: a model package and camera frames in, decisions out."""
 
-from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, Verdict
+from ssn_edge_runtime.decision import (
+    Decision,
+    Reason,
+    ScoringMethod,
+    ScoringRule,
+    Thresholds,
+    Verdict,
+)
 from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import (
     ConfigError,
@@ -32,6 +39,7 @@ __all__ = [
     "PictureError",
     "Reason",
     "ScoreError",
+    "ScoringMethod",
     "ScoringRule",
     "SourceError",
     "SsnEdgeError",

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from ssn_edge_runtime.preprocess import Geometry, mask_to_frame
 
 LARGEST_LOGIT = 1e4
 """A logit beyond this comes from a broken engine, not from a picture."""
+LARGEST_WEIGHT = 100.0
+"""Of a logit in the combined score: its normal scores spread by a hundredth."""
 
 
 class Verdict(str, Enum):
@@ -60,13 +63,81 @@ class Reason(str, Enum):
         return self.value
 
 
-class ScoringRule(Enum):
-    """Which of the graph's two logits is the image's anomaly score."""
+class ScoringMethod(Enum):
+    """How the graph's two logits become the image's anomaly score."""
 
     CLASSIFICATION = "classification"
-    """The classification head's logit: better where real defects were trained on."""
+    """The classification head's logit."""
     MAP_MAX = "map_max"
     """The maximum of the final anomaly map: better where training saw normal parts only."""
+    COMBINED = "combined"
+    """Both, in deviations from the mean of normal parts, added."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRule:
+    """A scoring method with its numbers: the score is a weighted sum of both logits.
+
+    Args:
+        method: What the numbers stand for.
+        classification: Weight of the classification head's logit.
+        map_max: Weight of the map maximum.
+        offset: Added to both.
+    """
+
+    CLASSIFICATION: ClassVar[ScoringRule]
+    """The classification head's logit alone."""
+    MAP_MAX: ClassVar[ScoringRule]
+    """The map maximum alone."""
+
+    method: ScoringMethod
+    classification: float
+    map_max: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not those of the method."""
+        weights = (self.classification, self.map_max)
+        if self.method is ScoringMethod.COMBINED:
+            # A weight of zero or below would hide what one of the logits says, or turn it round.
+            if not all(0 < w <= LARGEST_WEIGHT for w in weights):
+                raise ConfigError(
+                    f"the combined score has the weights {weights}; above 0, up to "
+                    f"{LARGEST_WEIGHT:g}, is needed"
+                )
+            if not abs(self.offset) <= LARGEST_LOGIT * LARGEST_WEIGHT:  # false for NaN, too
+                raise ConfigError(f"the combined score has the offset {self.offset}")
+        elif (*weights, self.offset) != _PLAIN[self.method]:
+            raise ConfigError(
+                f"the {self.method.value} score has weights of its own: {weights}, {self.offset}"
+            )
+
+    @property
+    def value(self) -> str:
+        """The method's name."""
+        return self.method.value
+
+    def score(self, classification_logit: float, map_max_logit: float) -> float:
+        """The raw anomaly score; higher is more anomalous."""
+        if self.method is ScoringMethod.CLASSIFICATION:
+            return classification_logit
+        if self.method is ScoringMethod.MAP_MAX:
+            return map_max_logit
+        return (
+            self.classification * classification_logit + self.map_max * map_max_logit + self.offset
+        )
+
+
+_PLAIN = {ScoringMethod.CLASSIFICATION: (1.0, 0.0, 0.0), ScoringMethod.MAP_MAX: (0.0, 1.0, 0.0)}
+ScoringRule.CLASSIFICATION = ScoringRule(ScoringMethod.CLASSIFICATION, 1.0, 0.0)
+ScoringRule.MAP_MAX = ScoringRule(ScoringMethod.MAP_MAX, 0.0, 1.0)
+
+
+def plain_rule(method: ScoringMethod) -> ScoringRule:
+    """The rule of a method that has no numbers of its own."""
+    if method is ScoringMethod.COMBINED:
+        raise ConfigError("the combined score has numbers of its own; fit them on normal parts")
+    return ScoringRule.MAP_MAX if method is ScoringMethod.MAP_MAX else ScoringRule.CLASSIFICATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +188,7 @@ class Judgement:
 
     def logit(self, rule: ScoringRule) -> float:
         """The raw anomaly score under a scoring rule."""
-        if rule is ScoringRule.CLASSIFICATION:
-            return self.classification_logit
-        return self.map_max_logit
+        return rule.score(self.classification_logit, self.map_max_logit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,8 +200,8 @@ class Decision:
         reason: From the closed list.
         detail: One line for a person; empty for `pass`.
         score: Normalised anomaly score in [0, 1]; 0.5 is the threshold. None where there is none.
-        raw_score: The logit behind it.
-        threshold: The logit it was compared with.
+        raw_score: The logit, or the sum of both logits, behind it.
+        threshold: What it was compared with.
         pixel_threshold: The logit that the mask was made with.
         classification_logit: The classification head's logit, whichever score decided.
         map_max_logit: The map maximum, whichever score decided.
@@ -187,7 +256,7 @@ def decide(
     Args:
         judgement: What the engine gave; arrays are copied.
         thresholds: A value at a threshold fails, at pixel and at image level alike.
-        rule: Which logit is the image's score.
+        rule: Makes the image's score of both logits.
         geometry: How the frame became the network input.
         frame_size_hw: The frame's height and width in pixels.
 

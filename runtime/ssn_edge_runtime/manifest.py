@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ssn_edge_runtime.decision import ScoringRule, Thresholds
+from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, plain_rule
 from ssn_edge_runtime.errors import ConfigError, PackageError
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
@@ -151,6 +151,7 @@ def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
         },
         "colour_order": manifest.colour_order,
         "scoring_rule": manifest.scoring_rule.value,
+        **_weights_to_dict(manifest.scoring_rule),
         "precisions": {
             name: {
                 "model": entry.model,
@@ -320,9 +321,7 @@ def _manifest(fields: _Fields) -> Manifest:
         created_at=fields.text("created_at"),
         geometry=_geometry(_Fields(fields.take("geometry"), "geometry")),
         colour_order=fields.choice("colour_order", ("bgr",)),
-        scoring_rule=ScoringRule(
-            fields.choice("scoring_rule", tuple(rule.value for rule in ScoringRule))
-        ),
+        scoring_rule=_scoring_rule(fields),
         precisions={
             name: _precision(name, _Fields(entry, f"precisions.{name}"))
             for name, entry in fields.entries("precisions").items()
@@ -342,6 +341,32 @@ def _manifest(fields: _Fields) -> Manifest:
     fields.done()
     _check_references(manifest)
     return manifest
+
+
+def _weights_to_dict(rule: ScoringRule) -> dict[str, object]:
+    """What the combined score needs beside its name; nothing for the others."""
+    if rule.method is not ScoringMethod.COMBINED:
+        return {}
+    weights = {
+        "classification": rule.classification,
+        "map_max": rule.map_max,
+        "offset": rule.offset,
+    }
+    return {"score_weights": weights}
+
+
+def _scoring_rule(fields: _Fields) -> ScoringRule:
+    method = ScoringMethod(
+        fields.choice("scoring_rule", tuple(method.value for method in ScoringMethod))
+    )
+    if method is not ScoringMethod.COMBINED:
+        return plain_rule(method)
+    weights = _Fields(fields.take("score_weights"), "score_weights")
+    rule = ScoringRule(
+        method, *(weights.number(name) for name in ("classification", "map_max", "offset"))
+    )
+    weights.done()
+    return rule
 
 
 def _tools(fields: _Fields) -> dict[str, str]:

@@ -95,16 +95,18 @@ def evaluate(
 
 
 def _metrics(judged: Sequence[JudgedItem]) -> Metrics:
-    labels, classification, map_max = [], [], []
+    labels, classification, map_max, decided = [], [], [], []
     maps: list[FloatArray] = []
     masks: list[BoolMask] = []
     for each in judged:
         decision = each.decision
-        if decision.classification_logit is None or decision.map_max_logit is None:
+        logits = (decision.classification_logit, decision.map_max_logit, decision.raw_score)
+        if logits[0] is None or logits[1] is None or logits[2] is None:
             continue
         labels.append(each.item.label)
-        classification.append(decision.classification_logit)
-        map_max.append(decision.map_max_logit)
+        classification.append(logits[0])
+        map_max.append(logits[1])
+        decided.append(logits[2])
         if each.gt_mask is not None and decision.anomaly_map is not None:
             maps.append(decision.anomaly_map)
             masks.append(each.gt_mask)
@@ -112,5 +114,6 @@ def _metrics(judged: Sequence[JudgedItem]) -> Metrics:
     return Metrics(
         classification=image_metrics(truth, np.array(classification)),
         map_max=image_metrics(truth, np.array(map_max)),
+        decided=image_metrics(truth, np.array(decided)),
         pixel=pixel_metrics(maps, masks),
     )

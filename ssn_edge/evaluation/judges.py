@@ -9,11 +9,20 @@ from typing import Protocol
 import numpy as np
 
 from ssn_edge.model.supersimplenet import SuperSimpleNet
+from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import fit_thresholds
 from ssn_edge_export.scoring import to_pixels
 from ssn_edge_export.verify import NetJudge
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, decide, unknown
+from ssn_edge_runtime.decision import (
+    Decision,
+    Reason,
+    ScoringMethod,
+    ScoringRule,
+    Thresholds,
+    decide,
+    unknown,
+)
 from ssn_edge_runtime.errors import ScoreError
 from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.pictures import read_picture
@@ -34,8 +43,8 @@ class CheckpointJudge:
     Args:
         net: In evaluation mode, on the CPU.
         geometry: From camera to network pixels.
-        rule: Which logit is the image's score.
-        thresholds: Cut-offs; fit them with `thresholds_from_normals` where there are none.
+        rule: Makes the image's score of both logits.
+        thresholds: Cut-offs; fit both with `rule_from_normals` where there are none.
     """
 
     def __init__(
@@ -67,29 +76,35 @@ class CheckpointJudge:
             return unknown(Reason.INVALID_OUTPUT, str(error))
 
 
-def thresholds_from_normals(
+def rule_from_normals(
     net: SuperSimpleNet,
     geometry: Geometry,
-    rule: ScoringRule,
+    scoring: ScoringMethod,
     pictures: Iterable[Path],
     max_false_reject: float,
-) -> tuple[Thresholds, Risk]:
-    """Fit both thresholds to a net's own scores of held-out normal pictures.
+) -> tuple[ScoringRule, Thresholds, Risk]:
+    """Fit the scoring rule and both thresholds to a net's own logits of held-out normal pictures.
 
-    A package's thresholds are fitted on its exported graph; these are for looking at a checkpoint
+    A package's numbers are fitted on its exported graph; these are for looking at a checkpoint
     that was not exported yet.
 
     Raises:
         PictureError: A picture is unreadable, or the geometry does not fit it.
-        CalibrationError: There is no picture.
+        CalibrationError: There are too few pictures.
     """
     judge = NetJudge(net)
     judged = [
         judge(to_pixels(read_picture(path), geometry, path), pixel_threshold=0.0)
         for path in pictures
     ]
-    return fit_thresholds(
+    rule = fit_scoring_rule(
+        scoring,
+        [each.classification_logit for each in judged],
+        [each.map_max_logit for each in judged],
+    )
+    thresholds, risk = fit_thresholds(
         np.array([each.logit(rule) for each in judged]),
         np.array([each.map_max_logit for each in judged]),
         max_false_reject,
     )
+    return rule, thresholds, risk

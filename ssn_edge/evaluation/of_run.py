@@ -10,9 +10,10 @@ import ssn_edge
 from ssn_edge.data.items import Item
 from ssn_edge.data.samples import high_pass_baseline
 from ssn_edge.evaluation.evaluate import Evaluation, evaluate
-from ssn_edge.evaluation.judges import CheckpointJudge, thresholds_from_normals
+from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.report import Baseline, Report
 from ssn_edge.evaluation.summary import report_of
+from ssn_edge.evaluation.training_curves import curves_beside
 from ssn_edge.trained import TrainedRun
 from ssn_edge_calibrate.metrics import auroc
 from ssn_edge_runtime import Inspector
@@ -62,14 +63,14 @@ def evaluate_checkpoint(
         CalibrationError: No normal calibration picture.
     """
     normals = [item for item in run.split.calibration if not item.is_anomalous]
-    thresholds, risk = thresholds_from_normals(
+    rule, thresholds, risk = rule_from_normals(
         run.net,
         run.geometry,
-        run.scoring_rule,
+        run.scoring,
         [item.image for item in normals],
         max_false_reject,
     )
-    judge = CheckpointJudge(run.net, run.geometry, run.scoring_rule, thresholds)
+    judge = CheckpointJudge(run.net, run.geometry, rule, thresholds)
     evaluation = evaluate(
         judge,
         run.split.test,
@@ -89,10 +90,8 @@ def evaluate_checkpoint(
         ),
         "judged by": "the checkpoint, in PyTorch on the CPU",
     }
-    report = _report(
-        run, evaluation, facts, run.scoring_rule, thresholds, risk, commands, run.geometry
-    )
-    return EvaluatedRun(evaluation, report, thresholds, run.scoring_rule)
+    report = _report(run, evaluation, facts, rule, thresholds, risk, commands, run.geometry)
+    return EvaluatedRun(evaluation, report, thresholds, rule)
 
 
 def evaluate_package(
@@ -201,6 +200,7 @@ def _report(
         thresholds=thresholds,
         risk=risk,
         baseline=baseline,
+        training=curves_beside(run.checkpoint),
         notes=notes,
         commands=commands,
     )

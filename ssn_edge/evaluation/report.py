@@ -1,23 +1,12 @@
-"""The report of an evaluation: one HTML page for people, and the same numbers as JSON.
-
-The page stands alone: styles and pictures are inside it, there is no script, and its content
-security policy forbids it to load anything.
-"""
+"""The report of an evaluation: one HTML page for people, and the same numbers as JSON."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from ssn_edge.evaluation.axes import MINUS, number_text
 from ssn_edge.evaluation.curves import precision_recall_svg, roc_svg
@@ -33,19 +22,24 @@ from ssn_edge.evaluation.overlays import (
     outline_panel,
     picture_panel,
 )
+from ssn_edge.evaluation.page import read_resource, render_page
+from ssn_edge.evaluation.training_charts import training_charts
+from ssn_edge.evaluation.training_curves import TrainingCurves
 from ssn_edge_calibrate.metrics import Metrics, precision_recall_points, roc_points
 from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
-from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
-from ssn_edge_runtime.errors import ScoreError, StorageError
+from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, Verdict
+from ssn_edge_runtime.errors import ScoreError
+from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.manifest import Risk
 
 SCHEMA = 1
 """Of the numbers in JSON; rises when a name in them changes its meaning."""
 
 _NBSP = "\N{NO-BREAK SPACE}"
-_RULE_TEXT = {
-    ScoringRule.CLASSIFICATION: "classification head",
-    ScoringRule.MAP_MAX: "map maximum",
+_METHOD_TEXT = {
+    ScoringMethod.CLASSIFICATION: "classification head",
+    ScoringMethod.MAP_MAX: "map maximum",
+    ScoringMethod.COMBINED: "both combined",
 }
 
 
@@ -137,6 +131,7 @@ class Report:
         defect_classes: One row each.
         examples: Some 12 to 40; the page sorts them, and grows by some 0.1 MB with each.
         baseline: For comparison, if one was measured.
+        training: How the net came about, if its log is there.
         notes: How this was measured; a paragraph each.
         commands: That repeat it; a line each.
     """
@@ -154,6 +149,7 @@ class Report:
     defect_classes: Sequence[DefectClass] = ()
     examples: Sequence[Example] = ()
     baseline: Baseline | None = None
+    training: TrainingCurves | None = None
     notes: Sequence[str] = field(default=())
     commands: Sequence[str] = field(default=())
 
@@ -181,11 +177,17 @@ def report_numbers(report: Report) -> dict[str, object]:
         "title": report.title,
         "facts": dict(report.facts),
         "scoring_rule": report.scoring_rule.value,
+        "score_weights": {
+            "classification": report.scoring_rule.classification,
+            "map_max": report.scoring_rule.map_max,
+            "offset": report.scoring_rule.offset,
+        },
         "thresholds": asdict(report.thresholds),
         "risk": None if report.risk is None else asdict(report.risk),
         "verdicts": {"normal": asdict(report.normal), "anomalous": asdict(report.anomalous)},
         "metrics": report.metrics.to_dict(),
         "baseline": None if report.baseline is None else asdict(report.baseline),
+        "training": None if report.training is None else report.training.to_dict(),
         "defect_classes": [asdict(each) for each in report.defect_classes],
         "scores": {
             "normal": [float(score) for score in report.normal_scores],
@@ -221,25 +223,25 @@ def render_report(report: Report) -> str:
         [each.anomaly_map for each in report.examples if each.anomaly_map is not None],
         report.thresholds.pixel,
     )
-    style = _resource("report.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"metric": _metric_text, "number": number_text, "logit": _logit_text}
-    environment.globals["share"] = _share_text
-    return environment.from_string(_resource("report.html.jinja")).render(
-        report=report,
-        rule_text=_RULE_TEXT[report.scoring_rule],
-        style=Markup(style),  # our own file
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
-        histogram=histogram_svg(report.normal_scores, report.anomalous_scores, threshold),
-        roc=roc_svg(roc_points(labels, scores), roc_place),
-        precision_recall=precision_recall_svg(
-            precision_recall_points(labels, scores), recall_place
-        ),
-        image_metrics=_image_metric_rows(report),
-        scale=scale,
-        threshold_share=(scale.pixel_threshold - scale.low) / (scale.high - scale.low),
-        heat_colours=heat_colours(9),
-        groups=_example_groups(report, scale),
+    return render_page(
+        read_resource("ssn_edge.evaluation", "report.html.jinja"),
+        filters={"metric": _metric_text, "number": number_text, "logit": _logit_text},
+        context={
+            "report": report,
+            "share": _share_text,
+            "rule_text": _METHOD_TEXT[report.scoring_rule.method],
+            "histogram": histogram_svg(report.normal_scores, report.anomalous_scores, threshold),
+            "roc": roc_svg(roc_points(labels, scores), roc_place),
+            "precision_recall": precision_recall_svg(
+                precision_recall_points(labels, scores), recall_place
+            ),
+            "training": None if report.training is None else training_charts(report.training),
+            "image_metrics": _image_metric_rows(report),
+            "scale": scale,
+            "threshold_share": (scale.pixel_threshold - scale.low) / (scale.high - scale.low),
+            "heat_colours": heat_colours(9),
+            "groups": _example_groups(report, scale),
+        },
     )
 
 
@@ -255,30 +257,8 @@ def write_report(report: Report, path: Path) -> None:
         raise ValueError(f"{path}: the page needs another suffix, its numbers go to the .json file")
     page = render_report(report)
     numbers = json.dumps(report_numbers(report), indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path.with_suffix(".json"), numbers + "\n")
-        _write_whole(path, page)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: the report cannot be written ({error.strerror}); "
-            "check the folder and its space"
-        ) from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write under a temporary name beside the target, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _resource(name: str) -> str:
-    """A text file of this package."""
-    return resources.files("ssn_edge.evaluation").joinpath(name).read_text(encoding="utf-8")
+    write_whole(path.with_suffix(".json"), (numbers + "\n").encode())
+    write_whole(path, page.encode())
 
 
 def _operating_points(
@@ -296,12 +276,16 @@ def _operating_points(
 
 def _image_metric_rows(report: Report) -> list[tuple[str, bool, float | None, float | None]]:
     """Score name, whether it decides, I-AUROC and AP-det."""
+    method = report.scoring_rule.method
+    shown = [
+        (ScoringMethod.CLASSIFICATION, report.metrics.classification),
+        (ScoringMethod.MAP_MAX, report.metrics.map_max),
+    ]
+    if method is ScoringMethod.COMBINED:
+        shown.append((method, report.metrics.decided))
     return [
-        (_RULE_TEXT[rule], rule is report.scoring_rule, metrics.i_auroc, metrics.ap_det)
-        for rule, metrics in (
-            (ScoringRule.CLASSIFICATION, report.metrics.classification),
-            (ScoringRule.MAP_MAX, report.metrics.map_max),
-        )
+        (_METHOD_TEXT[each], each is method, metrics.i_auroc, metrics.ap_det)
+        for each, metrics in shown
     ]
 
 

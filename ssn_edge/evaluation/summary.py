@@ -9,6 +9,7 @@ from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
 from ssn_edge.evaluation.evaluate import Evaluation, JudgedItem
 from ssn_edge.evaluation.report import Baseline, DefectClass, Example, Report, VerdictCounts
+from ssn_edge.evaluation.training_curves import TrainingCurves
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.preprocess import Geometry
@@ -31,6 +32,7 @@ def report_of(
     thresholds: Thresholds,
     risk: Risk | None,
     baseline: Baseline | None = None,
+    training: TrainingCurves | None = None,
     notes: Sequence[str] = (),
     commands: Sequence[str] = (),
 ) -> Report:
@@ -47,6 +49,7 @@ def report_of(
         thresholds: What it was compared with.
         risk: What they were fitted for.
         baseline: A simple method on the same pictures.
+        training: How the net came about.
         notes: How it was measured.
         commands: What to type to repeat it.
     """
@@ -66,6 +69,7 @@ def report_of(
             _example(each, root, mask_rule, geometry) for each in _worth_a_look(evaluation)
         ),
         baseline=baseline,
+        training=training,
         notes=tuple(notes),
         commands=tuple(commands),
     )

@@ -259,7 +259,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
 def test_metrics_become_a_dictionary_of_plain_numbers() -> None:
     maps, masks = some_pictures(6)
     image = image_metrics([0, 1], [0.0, 1.0])
-    numbers = Metrics(image, image, pixel_metrics(maps, masks)).to_dict()
-    assert list(numbers) == ["classification", "map_max", "pixel"]
+    numbers = Metrics(image, image, image, pixel_metrics(maps, masks)).to_dict()
+    assert list(numbers) == ["classification", "map_max", "decided", "pixel"]
     assert numbers["classification"] == {"i_auroc": 1.0, "ap_det": 1.0, "normal": 1, "anomalous": 1}
     assert all(type(value) in (int, float) for value in numbers["pixel"].values())

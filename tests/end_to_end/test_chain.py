@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge_runtime import Package, ScoringRule, read_picture
+from ssn_edge_runtime import Package, ScoringMethod, ScoringRule, read_picture
 from ssn_edge_runtime.sinks import verify_chain
 from tests.end_to_end.chain import FRAME_HW, Project, judged, records, ssn_edge
 
@@ -170,9 +170,9 @@ def test_without_defects_in_training_the_map_decides(unsupervised: Path) -> None
         assert package.manifest.regime == "unsupervised"
 
 
-def test_with_drawn_defects_the_classification_head_decides(project: Project) -> None:
+def test_with_drawn_defects_head_and_map_decide_together(project: Project) -> None:
     with Package.open(project.package) as package:
-        assert package.manifest.scoring_rule is ScoringRule.CLASSIFICATION
+        assert package.manifest.scoring_rule.method is ScoringMethod.COMBINED
         assert package.manifest.regime == "full"
 
 

@@ -8,7 +8,7 @@ import torch
 from ssn_edge_export import LabelledPicture, export_package, package_from_net
 from ssn_edge_export.onnx_model import onnx_from_graph
 from ssn_edge_export.verify import NetJudge
-from ssn_edge_runtime.decision import ScoringRule, Verdict
+from ssn_edge_runtime.decision import ScoringMethod, Verdict
 from ssn_edge_runtime.errors import ConfigError, DatasetError, ExportError
 from ssn_edge_runtime.frame_checks import measure_input
 from ssn_edge_runtime.inspector import Inspector
@@ -45,7 +45,7 @@ def export(line, tmp_path):
             "output": tmp_path / "out" / "part.ssn",
             "name": "part",
             "geometry": Geometry(net.input_size_hw),
-            "scoring_rule": ScoringRule.CLASSIFICATION,
+            "scoring": ScoringMethod.CLASSIFICATION,
             "variant": "journal",
             "regime": "full",
             "backbone": "two convolutions",
@@ -80,17 +80,20 @@ def exported_in_its_place(monkeypatch, sabotage):
 
 
 @pytest.mark.parametrize(
-    ("geometry", "rule"),
+    ("geometry", "scoring"),
     [
-        (Geometry((64, 64)), ScoringRule.CLASSIFICATION),
-        (Geometry((96, 64), ROI), ScoringRule.MAP_MAX),
+        (Geometry((64, 64)), ScoringMethod.CLASSIFICATION),
+        (Geometry((96, 64), ROI), ScoringMethod.MAP_MAX),
+        (Geometry((64, 64)), ScoringMethod.COMBINED),
     ],
 )
-def test_the_package_decides_as_the_net_does(small_net, export, line, geometry, rule):
+def test_the_package_decides_as_the_net_does(small_net, export, line, geometry, scoring):
     net = small_net(geometry.input_size_hw)
-    result = export(net, geometry=geometry, scoring_rule=rule)
+    result = export(net, geometry=geometry, scoring=scoring)
     thresholds = result.thresholds
     with Inspector.open(result.package_path) as inspector:
+        rule = inspector.scoring_rule
+        assert rule.method is scoring
         assert inspector.package_id == result.package_id
         assert inspector.self_test() == result.golden_pictures == 24
         for picture in line[1]:

@@ -15,6 +15,7 @@ from ssn_edge_runtime.decision import (
     Decision,
     Judgement,
     Reason,
+    ScoringMethod,
     ScoringRule,
     Thresholds,
     Verdict,
@@ -27,6 +28,9 @@ from ssn_edge_runtime.preprocess import Geometry
 
 SIZE_HW = (32, 40)
 GEOMETRY = Geometry(SIZE_HW)
+
+PLAIN = (ScoringRule.CLASSIFICATION, ScoringRule.MAP_MAX)
+COMBINED = ScoringRule(ScoringMethod.COMBINED, 0.5, 2.0, 3.0)
 
 logits = st.floats(-LARGEST_LOGIT, LARGEST_LOGIT, width=32)
 
@@ -52,7 +56,7 @@ def judged(
     )
 
 
-@given(score=logits, rule=st.sampled_from(ScoringRule))
+@given(score=logits, rule=st.sampled_from(PLAIN))
 def test_a_score_at_the_threshold_fails(score: float, rule: ScoringRule) -> None:
     decision = judged(judgement(score, score), Thresholds(score, 0.0), rule)
     assert decision.verdict is Verdict.FAIL
@@ -81,12 +85,13 @@ def test_raising_the_threshold_never_turns_pass_into_fail(
 
 
 @given(classification=logits, map_max=logits)
-def test_the_scoring_rule_picks_the_logit(classification: float, map_max: float) -> None:
+def test_the_scoring_rule_picks_a_logit_or_adds_both(classification: float, map_max: float) -> None:
     found = judgement(classification, map_max)
     at_zero = Thresholds(0.0, 0.0)
     for rule, score in (
         (ScoringRule.CLASSIFICATION, classification),
         (ScoringRule.MAP_MAX, map_max),
+        (COMBINED, 0.5 * classification + 2.0 * map_max + 3.0),
     ):
         decision = judged(found, at_zero, rule)
         assert decision.raw_score == score
@@ -112,7 +117,7 @@ def test_a_minimum_area_takes_back_no_failure() -> None:
     classification=st.floats(width=32),
     map_max=st.floats(width=32),
     value=st.floats(width=32),
-    rule=st.sampled_from(ScoringRule),
+    rule=st.sampled_from([*PLAIN, COMBINED]),
 )
 def test_a_value_that_is_no_logit_is_never_decided_on(
     classification: float, map_max: float, value: float, rule: ScoringRule
@@ -150,7 +155,7 @@ def test_a_mask_that_contradicts_the_maximum_is_refused(map_max: float, mark: in
         judged(found, Thresholds(4.0, 0.0))
 
 
-@pytest.mark.parametrize("rule", ScoringRule)
+@pytest.mark.parametrize("rule", [*PLAIN, COMBINED], ids=lambda rule: rule.value)
 @pytest.mark.parametrize("stale", ["maximum", "mask", "maximum and mask"])
 def test_the_last_frames_maximum_or_mask_beside_this_frames_map_is_refused(
     stale: str, rule: ScoringRule
@@ -216,3 +221,22 @@ def test_an_unknown_has_no_score_and_no_mask() -> None:
     assert decision.mask is None
     assert decision.camera_mask() is None
     assert decision.timings_ms == {"total": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "numbers", "message"),
+    [
+        (ScoringMethod.COMBINED, (0.0, 1.0, 0.0), "above 0"),
+        (ScoringMethod.COMBINED, (1.0, -1.0, 0.0), "above 0"),
+        (ScoringMethod.COMBINED, (1.0, math.nan, 0.0), "above 0"),
+        (ScoringMethod.COMBINED, (1.0, 101.0, 0.0), "up to 100"),
+        (ScoringMethod.COMBINED, (1.0, 1.0, math.inf), "offset inf"),
+        (ScoringMethod.MAP_MAX, (1.0, 1.0, 0.0), "weights of its own"),
+        (ScoringMethod.CLASSIFICATION, (1.0, 0.0, 2.0), "weights of its own"),
+    ],
+)
+def test_numbers_that_do_not_fit_the_method_are_refused(
+    method: ScoringMethod, numbers: tuple[float, float, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ScoringRule(method, *numbers)

@@ -27,6 +27,7 @@ PUBLIC = [
     "PictureError",
     "Reason",
     "ScoreError",
+    "ScoringMethod",
     "ScoringRule",
     "SourceError",
     "SsnEdgeError",

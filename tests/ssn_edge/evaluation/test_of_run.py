@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge.evaluation.judges import CheckpointJudge, thresholds_from_normals
+from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
 from ssn_edge.trained import TrainedRun, open_run
 from ssn_edge.training.checkpoint import load_tensors, save_tensors
 from ssn_edge_runtime import Inspector
-from ssn_edge_runtime.decision import Reason, Thresholds, Verdict
+from ssn_edge_runtime.decision import Reason, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import (
     CalibrationError,
     CheckpointError,
@@ -81,7 +81,7 @@ def test_a_checkpoint_and_its_package_answer_bad_frames_alike(
     project: Project, run: TrainedRun
 ) -> None:
     geometry = Geometry((64, 64), roi_xywh=(0, 0, 80, 80))
-    judge = CheckpointJudge(run.net, geometry, run.scoring_rule, Thresholds(0.0, 0.0))
+    judge = CheckpointJudge(run.net, geometry, ScoringRule.MAP_MAX, Thresholds(0.0, 0.0))
     small = judge.inspect(np.zeros((40, 40), np.uint8))
     assert (small.verdict, small.reason) == (Verdict.UNKNOWN, Reason.FRAME_SIZE)
     odd = judge.inspect(np.zeros((96, 96, 2), np.uint8))
@@ -93,10 +93,8 @@ def test_a_checkpoint_and_its_package_answer_bad_frames_alike(
 def test_thresholds_lie_above_the_normals_they_were_fitted_to(run: TrainedRun) -> None:
     normals = [item.image for item in run.split.calibration if not item.is_anomalous]
     with one_thread():
-        thresholds, risk = thresholds_from_normals(
-            run.net, run.geometry, run.scoring_rule, normals, 0.1
-        )
-        judge = CheckpointJudge(run.net, run.geometry, run.scoring_rule, thresholds)
+        rule, thresholds, risk = rule_from_normals(run.net, run.geometry, run.scoring, normals, 0.1)
+        judge = CheckpointJudge(run.net, run.geometry, rule, thresholds)
         verdicts = [judge.inspect(cv2.imread(str(path), -1)).verdict for path in normals]
     assert set(verdicts) == {Verdict.PASS}
     assert risk.normals == len(normals)

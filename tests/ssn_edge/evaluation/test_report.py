@@ -79,6 +79,7 @@ def report() -> Report:
         metrics=Metrics(
             ImageMetrics(0.9123, 0.8234, 39, 20),
             ImageMetrics(0.97531, 0.9642, 39, 20),
+            ImageMetrics(0.97531, 0.9642, 39, 20),
             PixelMetrics(0.98765, None, 0.90909, 40, 23),
         ),
         normal_scores=[-3.5 + 0.1 * index for index in range(39)],
@@ -170,7 +171,7 @@ def test_a_report_without_examples_scores_or_metrics_still_renders(report: Repor
         report,
         normal=VerdictCounts(0, 0),
         anomalous=VerdictCounts(0, 0),
-        metrics=Metrics(undefined, undefined, PixelMetrics(None, None, None, 0, 0)),
+        metrics=Metrics(undefined, undefined, undefined, PixelMetrics(None, None, None, 0, 0)),
         normal_scores=[],
         anomalous_scores=[],
         defect_classes=[],
