@@ -42,6 +42,8 @@ class Backbone(nn.Module):
         self.extractor, self.normalisation = _extractor(name)
         info = cast(Any, self.extractor).feature_info
         self.channels: tuple[int, int] = tuple(info.channels())
+        # Swin and its kin keep channels last; timm says so.
+        self._gives_channels_last = str(getattr(self.extractor, "output_fmt", "")).endswith("NHWC")
         for parameter in self.parameters():
             parameter.requires_grad_(False)
         self.eval()
@@ -60,11 +62,24 @@ class Backbone(nn.Module):
             layer2 (B, C2, H/8, W/8) and layer3 (B, C3, H/16, W/16), as the backbone rounds sizes.
         """
         layer2, layer3 = self.extractor(image)
+        if self._gives_channels_last:
+            return layer2.permute(0, 3, 1, 2), layer3.permute(0, 3, 1, 2)
         return layer2, layer3
 
-    @torch.no_grad()
     def grid_hw(self, input_size_hw: tuple[int, int]) -> tuple[int, int]:
         """Size of the feature, which is twice layer2's, for a network input of this size.
+
+        Raises:
+            ConfigError: As in `layer_shapes`.
+        """
+        (_, height, width), _ = self.layer_shapes(input_size_hw)
+        return 2 * height, 2 * width
+
+    @torch.no_grad()
+    def layer_shapes(
+        self, input_size_hw: tuple[int, int]
+    ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """(C, h, w) of layer2 and of layer3 for a network input of this size.
 
         Raises:
             ConfigError: The backbone does not take pictures of this size, or gives no channels
@@ -82,7 +97,8 @@ class Backbone(nn.Module):
                 f"{tuple(layer3.shape)}, channels {self.channels} are wanted in second place; "
                 "take a convolutional backbone"
             )
-        return 2 * layer2.shape[2], 2 * layer2.shape[3]
+        (_, *shape2), (_, *shape3) = layer2.shape, layer3.shape
+        return (shape2[0], shape2[1], shape2[2]), (shape3[0], shape3[1], shape3[2])
 
 
 def is_published_backbone(name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssn_edge.model.batch_norm import BatchNorm
 from ssn_edge.model.variant import Variant
 from ssn_edge_runtime.errors import ConfigError
 
@@ -69,7 +70,7 @@ class SegmentationHead(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.hidden = nn.Conv2d(channels, width, kernel_size=1)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm(width)
         self.activation = nn.LeakyReLU(0.2)
         self.output = nn.Conv2d(width, 1, kernel_size=1, bias=False)
         nn.init.xavier_normal_(self.hidden.weight)
@@ -88,7 +89,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         # An explicit padding: profilers and converters mishandle padding="same".
         self.hidden = nn.Conv2d(channels + 1, width, kernel_size=5, padding=2)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm(width)
         self.activation = nn.ReLU()
         self.output = nn.Linear(2 * width + 2, 1)
         nn.init.xavier_normal_(self.hidden.weight)

@@ -9,6 +9,7 @@ from ssn_edge.model.heads import default_widths
 from ssn_edge.model.supersimplenet import Architecture, SuperSimpleNet
 from ssn_edge.model.weights import load_backbone_weights
 from ssn_edge.training.cache import FeatureCache
+from ssn_edge.training.processes import ALONE, Processes
 from ssn_edge.training.request import RunRequest
 from ssn_edge.training.settings import (
     PUBLISHED_NOISE_STD,
@@ -18,14 +19,18 @@ from ssn_edge.training.settings import (
 from ssn_edge_runtime.errors import ConfigError
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, processes: Processes = ALONE) -> torch.device:
     """The device of this name; "auto" is a GPU where there is one.
+
+    Of several processes each has a GPU of its own.
 
     Raises:
         ConfigError: No such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and processes.count > 1:
+        name = f"cuda:{processes.rank}"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or not (number.isdecimal() if ":" in name else True):
         raise ConfigError(f"device {name!r} is unknown; auto, cpu, cuda or cuda:1 fits")

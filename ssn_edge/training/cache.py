@@ -22,7 +22,8 @@ from ssn_edge.data.masks import MaskRule
 from ssn_edge.model.backbone import normalise
 from ssn_edge.model.features import FeatureBuilder
 from ssn_edge.model.supersimplenet import SuperSimpleNet
-from ssn_edge.training.storage import LayerStore
+from ssn_edge.training.processes import ALONE, Processes
+from ssn_edge.training.storage import HalfArray, LayerStore, SharedFolder
 from ssn_edge.training.targets import (
     Target,
     blank_target,
@@ -79,6 +80,8 @@ class FeatureCache:
         device: Where the backbone runs.
         batch_size: Pictures at a time.
         memory_limit_bytes: Above this the cache goes to a file; None for 40 % of free memory.
+        processes: Those that share the cache; each computes its part of it.
+        shared: Where they share it; None for one process.
         on_progress: Called with pictures done and in all.
     """
 
@@ -95,20 +98,27 @@ class FeatureCache:
         device: torch.device,
         batch_size: int = 16,
         memory_limit_bytes: int | None = None,
+        processes: Processes = ALONE,
+        shared: SharedFolder | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._geometry = geometry
         self._mask_rule = mask_rule
         self._dilate = dilate
         self._weighted = weighted
+        self._processes = processes
         self._store: LayerStore | None = None
+        self._tensors: tuple[Tensor, ...] = ()
         self._samples = [
             _Sample(item, flip)
             for item in items
             for flip in (FLIPS if flips and item.label else FLIPS[:1])
         ]
         try:
-            self._fill(net, device, batch_size, memory_limit_bytes, on_progress)
+            self._prepare(net, memory_limit_bytes, shared)
+            self._fill(net, device, batch_size, on_progress)
+            self._exchange()
+            self._tensors = _near(self._layers.layers, device)
         except BaseException:
             self.close()
             raise
@@ -128,6 +138,7 @@ class FeatureCache:
 
     def close(self) -> None:
         """Give the memory or the file back; the cache cannot be used after."""
+        self._tensors = ()
         if self._store is not None:
             self._store.close()
 
@@ -158,7 +169,7 @@ class FeatureCache:
         if any(sample.flip for sample in self._samples):
             words.append("four flips of each defective one")
         if unknown := int((~self._known).sum()):
-            words.append(f"{unknown} of them with no defect pixel in mask and region of interest")
+            words.append(f"{unknown} of them without known defect pixels")
         folder = self._layers.folder
         where = "in memory" if folder is None else f"memory-mapped in {folder}"
         return (
@@ -172,10 +183,13 @@ class FeatureCache:
         def take(array: npt.NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
 
-        layer2, layer3 = self._layers.layers
+        def layer(kept: Tensor) -> Tensor:
+            return kept[torch.from_numpy(rows).to(kept.device)].to(device).float()
+
+        layer2, layer3 = self._tensors
         return Batch(
-            layer2=take(layer2).float(),
-            layer3=take(layer3).float(),
+            layer2=layer(layer2),
+            layer3=layer(layer3),
             mask=take(self._mask),
             weight=take(self._weight).float(),
             known=take(self._known),
@@ -210,46 +224,59 @@ class FeatureCache:
         variance = (square / count - mean.square()).clamp(min=0.0)
         return mean.float(), variance.sqrt().float()
 
+    def _prepare(
+        self, net: SuperSimpleNet, memory_limit_bytes: int | None, shared: SharedFolder | None
+    ) -> None:
+        count = len(self._samples)
+        if count == 0:
+            raise DatasetError("there are no training pictures; check the data set's layout")
+        shapes = net.backbone.layer_shapes(self._geometry.input_size_hw)
+        self._grid_hw = (2 * shapes[0][1], 2 * shapes[0][2])
+        self._store = LayerStore(count, shapes, memory_limit_bytes, shared=shared)
+        self._mask = np.zeros((count, *self._grid_hw), dtype=np.bool_)
+        self._weight = np.ones((count, *self._grid_hw), dtype=np.float16)
+        self._known = np.zeros(count, dtype=np.bool_)
+        self._label = np.array([sample.item.is_anomalous for sample in self._samples])
+
     def _fill(
         self,
         net: SuperSimpleNet,
         device: torch.device,
         batch_size: int,
-        memory_limit_bytes: int | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
-        count = len(self._samples)
-        if count == 0:
-            raise DatasetError("there are no training pictures; check the data set's layout")
-        grid_hw = net.backbone.grid_hw(self._geometry.input_size_hw)
-        self._mask = np.zeros((count, *grid_hw), dtype=np.bool_)
-        self._weight = np.ones((count, *grid_hw), dtype=np.float16)
-        self._known = np.zeros(count, dtype=np.bool_)
-        self._label = np.array([sample.item.is_anomalous for sample in self._samples])
-        done = 0
-        for pixels, targets in self._batches(net, batch_size, grid_hw):
+        mine = self._processes.share(len(self._samples))
+        done = mine.start
+        for pixels, targets in self._batches(net, batch_size):
             image = normalise(torch.from_numpy(pixels).to(device), net.backbone.normalisation)
             with torch.no_grad():
                 layer2, layer3 = (layer.float().cpu().numpy() for layer in net.backbone(image))
-            if self._store is None:
-                shapes = (layer2.shape[1:], layer3.shape[1:])
-                self._store = LayerStore(count, shapes, memory_limit_bytes)
-            self._store.put(done, (layer2, layer3))
+            self._layers.put(done, (layer2, layer3))
             for row, target in enumerate(targets, start=done):
                 self._mask[row] = target.mask
                 self._weight[row] = target.weight
                 self._known[row] = target.known
             done += len(targets)
             if on_progress is not None:
-                on_progress(done, count)
+                on_progress(done - mine.start, mine.stop - mine.start)
+
+    def _exchange(self) -> None:
+        """Get the other processes' targets; their layers are in the shared files."""
+        mine = self._processes.share(len(self._samples))
+        parts = self._processes.gather((self._mask[mine], self._weight[mine], self._known[mine]))
+        for kept, part in zip(
+            (self._mask, self._weight, self._known), zip(*parts, strict=True), strict=True
+        ):
+            kept[:] = np.concatenate(part)
 
     def _batches(
-        self, net: SuperSimpleNet, batch_size: int, grid_hw: tuple[int, int]
+        self, net: SuperSimpleNet, batch_size: int
     ) -> Iterator[tuple[npt.NDArray[np.uint8], list[Target]]]:
-        for start in range(0, len(self._samples), batch_size):
+        mine = self._samples[self._processes.share(len(self._samples))]
+        for start in range(0, len(mine), batch_size):
             pixels, targets = [], []
-            for sample in self._samples[start : start + batch_size]:
-                each, target = self._load(sample, grid_hw, net.architecture.align_corners)
+            for sample in mine[start : start + batch_size]:
+                each, target = self._load(sample, self._grid_hw, net.architecture.align_corners)
                 pixels.append(each)
                 targets.append(target)
             yield np.stack(pixels), targets
@@ -281,3 +308,14 @@ class FeatureCache:
             align_corners=align_corners,
             weighted=self._weighted,
         )
+
+
+def _near(layers: tuple[HalfArray, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """The layers as tensors, on a GPU where they take at most 40 % of its free memory."""
+    tensors = tuple(torch.from_numpy(layer) for layer in layers)
+    if device.type != "cuda":
+        return tensors
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(layer.nbytes for layer in layers) > 0.4 * free:
+        return tensors
+    return tuple(tensor.to(device) for tensor in tensors)

@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,10 @@ from torch import Tensor
 MARGIN = 0.5
 """Normal logits are pushed below -0.5, anomalous ones above 0.5, and no further."""
 FOCAL_GAMMA = 4.0
+
+
+def _own(count: Tensor) -> Tensor:
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,12 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def segmentation_loss_terms(
-    map_logits: Tensor, mask: Tensor, *, known: Tensor, weight: Tensor | None = None
+    map_logits: Tensor,
+    mask: Tensor,
+    *,
+    known: Tensor,
+    weight: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = _own,
 ) -> SegmentationLoss:
     """Truncated L1 and focal loss of the map, over pictures whose pixel truth is known.
 
@@ -56,27 +66,32 @@ def segmentation_loss_terms(
         known: (B,) bool; a picture without pixel truth takes no part.
         weight: (B, h, w) float32 for each pixel, or None for 1 everywhere. The means are not
             normalised by it.
+        total: Sums a count over all processes that share the batch.
 
     Returns:
-        The terms; a mean over no pixels is 0.
+        The terms; a mean over no pixels is 0. With several processes each has its share of them.
     """
     logits, mask = map_logits[known], mask[known]
     weighted = torch.ones_like(logits) if weight is None else weight[known]
     normal = F.relu(logits + MARGIN) * weighted
     anomalous = F.relu(MARGIN - logits) * weighted
+    counts = total(torch.stack([(~mask).sum(), mask.sum()]).to(logits.dtype))
     return SegmentationLoss(
-        l1_normal=_mean(normal, ~mask),
-        l1_anomalous=_mean(anomalous, mask),
-        focal=(focal_loss(logits, mask) * weighted).sum() / max(1, logits.numel()),
+        l1_normal=(normal * ~mask).sum() / counts[0].clamp(min=1.0),
+        l1_anomalous=(anomalous * mask).sum() / counts[1].clamp(min=1.0),
+        focal=(focal_loss(logits, mask) * weighted).sum() / counts.sum().clamp(min=1.0),
     )
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Mean of the chosen elements, 0 of none; without a data-dependent shape."""
-    chosen = where.to(values.dtype)
-    return (values * chosen).sum() / chosen.sum().clamp(min=1.0)
+def classification_loss(
+    score_logits: Tensor, label: Tensor, *, total: Callable[[Tensor], Tensor] = _own
+) -> Tensor:
+    """Focal loss of the scores, mean over all pictures.
 
-
-def classification_loss(score_logits: Tensor, label: Tensor) -> Tensor:
-    """Focal loss of the scores, mean over all pictures; (B,) logits and (B,) bool."""
-    return focal_loss(score_logits, label).mean()
+    Args:
+        score_logits: (B,).
+        label: (B,) bool.
+        total: Sums a count over all processes that share the batch.
+    """
+    count = total(score_logits.new_tensor([len(score_logits)]))
+    return focal_loss(score_logits, label).sum() / count[0]

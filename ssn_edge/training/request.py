@@ -14,7 +14,7 @@ from ssn_edge.settings import DataSettings, TrainSettings
 from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.settings import TrainingSettings
-from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import CheckpointError, ConfigError
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
@@ -29,13 +29,15 @@ class RunRequest:
         data: Data set: a folder or a CSV file.
         columns: Other names of the CSV's columns, ours to theirs.
         mask_above: Mask values above this are defects; None to find out.
+        fold: Which published fold of SensumSODF, from 0; None for data sets without.
+        mask_split: Which published choice of training masks of KolektorSDD2 or SensumSODF.
         backbone: timm name, or "auto": the published one on a GPU, a small one on a CPU.
         backbone_weights: File of pretrained weights, or None.
         geometry: Region of interest, network input size, interpolation.
         variant: Journal or conference.
         widths: Hidden channels of the heads; None for the default of the backbone.
         labels: How many of the training part's pictures and masks are used, and as what regime.
-        scoring: Which logit is the image's score; None for what suits the regime.
+        scoring: How both logits become the image's score; None for what suits the regime.
         calibration_share: Share of the training part that is held out for thresholds; 0 to train on
             all of it, as published results do.
         split_seed: Decides which pictures are held out; the same for runs that are compared.
@@ -46,13 +48,15 @@ class RunRequest:
     data: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     mask_above: int | None = None
+    fold: int | None = None
+    mask_split: int | None = None
     backbone: str = "auto"
     backbone_weights: Path | None = None
     geometry: Geometry = field(default_factory=lambda: Geometry(DEFAULT_INPUT_SIZE_HW))
     variant: Variant = Variant.JOURNAL
     widths: HeadWidths | None = None
     labels: LabelChoice = field(default_factory=LabelChoice)
-    scoring: ScoringRule | None = None
+    scoring: ScoringMethod | None = None
     calibration_share: float = 0.2
     split_seed: int = 0
     device: str = "auto"
@@ -76,7 +80,7 @@ def request_from_settings(
         ("variant", train.variant, Variant),
         ("interpolation", train.interpolation, Interpolation),
         ("regime", train.regime, Regime),
-        ("scoring", train.scoring, ScoringRule),
+        ("scoring", train.scoring, ScoringMethod),
     ):
         if name in ("regime", "scoring") and value == "auto":
             continue
@@ -94,6 +98,8 @@ def request_from_settings(
         data=Path(data.path),
         columns=data.columns,
         mask_above=None if data.mask_above < 0 else data.mask_above,
+        fold=None if data.fold < 0 else data.fold,
+        mask_split=None if data.mask_split < 0 else data.mask_split,
         backbone=train.backbone,
         backbone_weights=Path(train.backbone_weights) if train.backbone_weights else None,
         geometry=Geometry(
@@ -111,7 +117,7 @@ def request_from_settings(
             max_normal=max_normal,
             max_anomalous=max_anomalous,
         ),
-        scoring=None if train.scoring == "auto" else ScoringRule(train.scoring),
+        scoring=None if train.scoring == "auto" else ScoringMethod(train.scoring),
         split_seed=train.split_seed,
         device=train.device,
         settings=TrainingSettings(
@@ -119,6 +125,8 @@ def request_from_settings(
             batch_size=train.batch_size,
             seed=train.seed,
             learning_rate_scale=train.learning_rate_scale,
+            precision=train.precision,
+            step=train.step,
             noise_std=train.noise_std or None,
         ),
     )
@@ -145,6 +153,8 @@ def request_to_dict(request: RunRequest) -> dict[str, object]:
         "data": str(request.data.resolve()),
         "columns": dict(request.columns),
         "mask_above": request.mask_above,
+        "fold": request.fold,
+        "mask_split": request.mask_split,
         "backbone": request.backbone,
         "backbone_weights": (
             None if request.backbone_weights is None else str(request.backbone_weights.resolve())
@@ -181,13 +191,15 @@ def request_from_dict(document: Mapping[str, Any]) -> RunRequest:
             data=Path(document["data"]),
             columns=document["columns"],
             mask_above=document["mask_above"],
+            fold=document["fold"],
+            mask_split=document["mask_split"],
             backbone=document["backbone"],
             backbone_weights=None if weights is None else Path(weights),
             geometry=geometry_from_dict(document),
             variant=Variant(document["variant"]),
             widths=None if widths is None else HeadWidths(**widths),
             labels=LabelChoice(**{**labels, "regime": None if regime is None else Regime(regime)}),
-            scoring=None if scoring is None else ScoringRule(scoring),
+            scoring=None if scoring is None else ScoringMethod(scoring),
             calibration_share=document["calibration_share"],
             split_seed=document["split_seed"],
             device=document["device"],

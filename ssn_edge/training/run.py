@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,10 +30,13 @@ from ssn_edge.training.checkpoint import (
 )
 from ssn_edge.training.labels import choose_labels
 from ssn_edge.training.listing import listing_from_split
-from ssn_edge.training.regime import Regime, default_scoring_rule, supervision
+from ssn_edge.training.log import TrainingLog
+from ssn_edge.training.processes import Processes, joined_processes, shared_folder
+from ssn_edge.training.regime import Regime, default_scoring, supervision
 from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
 from ssn_edge.training.sampling import BalancedSampler, EveryNormalOnce
 from ssn_edge.training.trainer import Progress, Trainer
+from ssn_edge.training.watcher import Alarm, Watcher
 from ssn_edge_runtime.errors import CheckpointError, ConfigError, DatasetError
 
 _STATE_KEYS = (
@@ -66,25 +70,6 @@ class RunResult:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Who looks on: called with progress, asked whether to stop.
-
-    Args:
-        on_message: A line for people.
-        on_cache: Pictures cached and in all.
-        on_step: After each step.
-        should_stop: Asked between two steps.
-        save_every_s: Seconds between two saves of the unfinished state.
-    """
-
-    on_message: Callable[[str], None] = lambda message: None
-    on_cache: Callable[[int, int], None] = lambda done, count: None
-    on_step: Callable[[Progress], None] = lambda progress: None
-    should_stop: Callable[[], bool] = lambda: False
-    save_every_s: float = 120.0
-
-
 def train(request: RunRequest, folder: Path, watcher: Watcher | None = None) -> RunResult:
     """Train a net and write its checkpoint into a new folder.
 
@@ -93,14 +78,12 @@ def train(request: RunRequest, folder: Path, watcher: Watcher | None = None) -> 
         ConfigError: Settings that do not go together, or a folder that holds a run already.
         CheckpointError: No pretrained weights.
     """
-    if (folder / STATE_NAME).exists():
-        raise ConfigError(
-            f"{folder} holds an unfinished run; go on with it: ssn-edge train --resume {folder}, "
-            "or name another folder"
-        )
-    if (folder / CHECKPOINT_NAME).exists():
-        raise ConfigError(f"{folder} holds a finished run already; name another folder")
-    return _train(request, folder, watcher or Watcher(), state=None)
+    with joined_processes() as processes:
+        # A name with the time in it would differ between processes.
+        folder = processes.agree(folder)
+        if processes.is_first:
+            _check_new(folder)
+        return _train(request, folder, watcher or Watcher(), processes, state=None)
 
 
 def resume(folder: Path, watcher: Watcher | None = None) -> RunResult:
@@ -119,18 +102,34 @@ def resume(folder: Path, watcher: Watcher | None = None) -> RunResult:
     if missing := [key for key in _STATE_KEYS if key not in header]:
         raise CheckpointError(f"{path} is not the state of a run: it lacks {', '.join(missing)}")
     request = request_from_dict(header["request"])
-    return _train(request, folder, watcher or Watcher(), state=(tensors, header))
+    with joined_processes() as processes:
+        return _train(request, folder, watcher or Watcher(), processes, state=(tensors, header))
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / STATE_NAME).exists():
+        raise ConfigError(
+            f"{folder} holds an unfinished run; go on with it: ssn-edge train --resume {folder}, "
+            "or name another folder"
+        )
+    if (folder / CHECKPOINT_NAME).exists():
+        raise ConfigError(f"{folder} holds a finished run already; name another folder")
 
 
 def _train(
     request: RunRequest,
     folder: Path,
     watcher: Watcher,
+    processes: Processes,
     state: tuple[dict[str, torch.Tensor], dict[str, Any]] | None,
 ) -> RunResult:
     started = time.monotonic()
     dataset = read_dataset(
-        request.data, columns=dict(request.columns) or None, mask_above=request.mask_above
+        request.data,
+        columns=dict(request.columns) or None,
+        mask_above=request.mask_above,
+        fold=request.fold,
+        mask_split=request.mask_split,
     )
     whole = split_dataset(
         dataset, calibration_share=request.calibration_share, seed=request.split_seed
@@ -154,15 +153,16 @@ def _train(
     plan = supervision(regime, request.variant)
     if request.settings.perlin_threshold is not None:
         plan = dataclasses.replace(plan, perlin_threshold=request.settings.perlin_threshold)
-    device = find_device(request.device)
+    device = find_device(request.device, processes)
     net, weights_from = build_net(request, device)
     watcher.on_message(
         f"backbone {net.architecture.backbone}, weights from {weights_from}, on {device}"
+        + (f", {processes.count} processes" if processes.count > 1 else "")
     )
     header = {
         "request": request_to_dict(request),
         "regime": regime.value,
-        "scoring_rule": (request.scoring or default_scoring_rule(regime)).value,
+        "scoring_rule": (request.scoring or default_scoring(regime)).value,
         "training_data": data_fingerprint,
         "backbone_weights": weights_from,
         "backbone_sha256": tensors_digest(net.backbone.state_dict()),
@@ -171,17 +171,22 @@ def _train(
     }
     if state is not None:
         _check_same_net(state[1], header, watcher)
-    with FeatureCache(
-        split.train,
-        net,
-        geometry=request.geometry,
-        mask_rule=dataset.mask_rule,
-        flips=plan.flips,
-        dilate=plan.dilate,
-        weighted=plan.distance_weights,
-        device=device,
-        on_progress=watcher.on_cache,
-    ) as cache:
+    with (
+        shared_folder(processes) as shared,
+        FeatureCache(
+            split.train,
+            net,
+            geometry=request.geometry,
+            mask_rule=dataset.mask_rule,
+            flips=plan.flips,
+            dilate=plan.dilate,
+            weighted=plan.distance_weights,
+            device=device,
+            processes=processes,
+            shared=shared,
+            on_progress=watcher.on_cache,
+        ) as cache,
+    ):
         watcher.on_message(cache.describe())
         noise_std = set_noise_scale(net, cache, request.settings, device)
         sampler = (
@@ -190,11 +195,17 @@ def _train(
             else BalancedSampler(cache.normals, cache.anomalous, request.settings.seed)
         )
         trainer = Trainer(
-            net, cache, sampler, settings=request.settings, plan=plan, noise_std=noise_std
+            net,
+            cache,
+            sampler,
+            settings=request.settings,
+            plan=plan,
+            noise_std=noise_std,
+            processes=processes,
         )
         if state is not None:
             trainer.restore(state[0], state[1]["counters"])
-        _run(trainer, folder, header, watcher)
+        _run(trainer, folder, header, watcher, processes)
     path = folder / CHECKPOINT_NAME
     result = RunResult(
         folder=folder,
@@ -213,8 +224,9 @@ def _train(
         "steps": trainer.steps,
         "noise_std": noise_std,
     }
-    save_checkpoint(path, net, finished)
-    (folder / STATE_NAME).unlink(missing_ok=True)
+    if processes.is_first:
+        save_checkpoint(path, net, finished)
+        (folder / STATE_NAME).unlink(missing_ok=True)
     return result
 
 
@@ -233,39 +245,40 @@ def _check_same_net(before: Mapping[str, Any], now: Mapping[str, Any], watcher: 
         )
 
 
-def _run(trainer: Trainer, folder: Path, header: Mapping[str, object], watcher: Watcher) -> None:
+def _run(
+    trainer: Trainer,
+    folder: Path,
+    header: Mapping[str, object],
+    watcher: Watcher,
+    processes: Processes,
+) -> None:
     def save() -> None:
+        if not processes.is_first:
+            return
         save_tensors(
             folder / STATE_NAME, trainer.state(), {**header, "counters": trainer.counters()}
         )
 
-    clock = _Alarm(watcher.save_every_s)
-
-    def on_step(progress: Progress) -> None:
-        watcher.on_step(progress)
-        if clock.is_due():
-            save()
-
+    clock = Alarm(watcher.save_every_s)
     # A folder with a state from its first second: whatever ends the run, it can go on.
     save()
-    trainer.run(should_stop=watcher.should_stop, on_step=on_step)
+    with ExitStack() as stack:
+        log: TrainingLog | None = None
+        if processes.is_first:
+            log = stack.enter_context(
+                TrainingLog(folder, start_step=trainer.step, tensorboard=watcher.tensorboard)
+            )
+
+        def on_step(progress: Progress) -> None:
+            if log is not None:
+                log.add(progress)
+            watcher.on_step(progress)
+            if clock.is_due():
+                save()
+
+        trainer.run(should_stop=watcher.should_stop, on_step=on_step)
     if not trainer.is_finished:
         save()
-
-
-class _Alarm:
-    """Tells when a time has passed since it last did."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._last = time.monotonic()
-
-    def is_due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < self._every_s:
-            return False
-        self._last = now
-        return True
 
 
 def tool_versions() -> dict[str, str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ssn_edge_runtime.errors import ConfigError
 
+PRECISIONS = ("fp32", "bf16", "fp16")
+STEPS = ("auto", "split", "reference")
 PUBLISHED_NOISE_STD = 0.015
 """For wide_resnet50_2.tv_in1k alone, whose features are not standardised."""
 RELATIVE_NOISE_STD = 0.5
@@ -28,6 +30,11 @@ class TrainingSettings:
         adaptor_weight_decay: Of the adaptor.
         heads_weight_decay: Of both heads.
         lr_factor: Learning rates are multiplied by it at 80 % and at 90 % of the epochs.
+        precision: Of the heads' arithmetic: fp32, or bf16 or fp16 (autocast, with weights, batch
+            norms and losses in full precision).
+        step: How a step is computed: "split" takes the frozen part of its arithmetic out,
+            "reference" is straightforward; both give the same loss and gradients. "auto" splits in
+            full precision on a CPU, where it was measured.
         learning_rate_scale: Factor on both learning rates; above 1 for schedules much shorter than
             the published one.
 
@@ -46,6 +53,8 @@ class TrainingSettings:
     heads_weight_decay: float = 1e-5
     lr_factor: float = 0.4
     learning_rate_scale: float = 1.0
+    precision: str = "fp32"
+    step: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""
@@ -58,6 +67,16 @@ class TrainingSettings:
         if not 0 < self.learning_rate_scale < float("inf"):
             raise ConfigError(
                 f"the learning rate scale is {self.learning_rate_scale}; it must be above 0"
+            )
+        for name, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("step", self.step, STEPS),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name} {value!r} is unknown; one of {', '.join(known)} fits")
+        if self.step == "split" and self.precision != "fp32":
+            raise ConfigError(
+                f"the split step computes in fp32, {self.precision} was asked for; drop one of them"
             )
         if self.noise_std is not None and not self.noise_std > 0:
             raise ConfigError(f"the noise deviation is {self.noise_std}; it must be above 0")

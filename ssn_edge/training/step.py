@@ -11,6 +11,7 @@ from ssn_edge.model.anomaly_generator import Anomalies, generate_anomalies
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.cache import Batch
 from ssn_edge.training.losses import classification_loss, segmentation_loss_terms
+from ssn_edge.training.processes import ALONE, Processes
 from ssn_edge.training.regime import Supervision
 
 
@@ -38,6 +39,7 @@ def training_step(
     plan: Supervision,
     noise_std: float,
     keys: Tensor,
+    processes: Processes = ALONE,
 ) -> StepResult:
     """Loss of one batch on doubled, perturbed samples.
 
@@ -48,6 +50,7 @@ def training_step(
         noise_std: Deviation of the noise.
         keys: (2B,) int64 of `sample_keys`, on the batch's device: what the random numbers follow
             from.
+        processes: Who has the other parts of the batch, if it has any.
     """
     with torch.no_grad():
         feature = net.features(batch.layer2, batch.layer3)  # (B, C, h, w)
@@ -64,7 +67,7 @@ def training_step(
     adapted = net.heads.adaptor(feature).repeat(2, 1, 1, 1) + noise
     perturbed = feature.repeat(2, 1, 1, 1) + noise  # the same noise
     map_logits, score_logits = net.heads.judge(perturbed, adapted, detach_map=plan.detach_map)
-    return step_result(map_logits[:, 0], score_logits, anomalies, batch, plan)
+    return step_result(map_logits[:, 0], score_logits, anomalies, batch, plan, processes)
 
 
 def step_result(
@@ -73,6 +76,7 @@ def step_result(
     anomalies: Anomalies,
     batch: Batch,
     plan: Supervision,
+    processes: Processes = ALONE,
 ) -> StepResult:
     """Losses of a doubled batch's logits.
 
@@ -82,14 +86,17 @@ def step_result(
         anomalies: What was drawn for them.
         batch: The B samples.
         plan: The regime's settings.
+        processes: Who has the other parts of the batch; the result is this one's share.
     """
+    map_logits, score_logits = _full_precision(map_logits), _full_precision(score_logits)
     segmentation = segmentation_loss_terms(
         map_logits,
         anomalies.mask,
         known=batch.known.repeat(2),
         weight=batch.weight.repeat(2, 1, 1) if plan.distance_weights else None,
+        total=processes.sum,
     )
-    classification = classification_loss(score_logits, anomalies.label)
+    classification = classification_loss(score_logits, anomalies.label, total=processes.sum)
     terms = {
         "l1_normal": segmentation.l1_normal,
         "l1_anomalous": segmentation.l1_anomalous,
@@ -102,3 +109,8 @@ def step_result(
         label=anomalies.label,
         map_max=map_logits.detach().amax(dim=(1, 2)),
     )
+
+
+def _full_precision(logits: Tensor) -> Tensor:
+    """Losses are taken in full precision, whatever the heads computed in."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

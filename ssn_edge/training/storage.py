@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,21 @@ _CGROUP = Path("/sys/fs/cgroup")
 HalfArray = npt.NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """Where several processes share one cache.
+
+    Args:
+        path: The folder.
+        is_mine: Whether this process makes the files in it.
+        wait: Returns when every process has called it.
+    """
+
+    path: Path
+    is_mine: bool
+    wait: Callable[[], object]
+
+
 class LayerStore:
     """Both layers of all samples in half precision.
 
@@ -28,6 +46,7 @@ class LayerStore:
         count: Samples.
         layer_shapes: (C, h, w) of layer2 and of layer3.
         memory_limit_bytes: Above this the layers go to files; None for 40 % of free memory.
+        shared: Where several processes share the files; None for one process.
 
     Raises:
         StorageError: The files would not fit the disk.
@@ -38,27 +57,35 @@ class LayerStore:
         count: int,
         layer_shapes: tuple[tuple[int, ...], tuple[int, ...]],
         memory_limit_bytes: int | None = None,
+        *,
+        shared: SharedFolder | None = None,
     ) -> None:
         shapes = [(count, *shape) for shape in layer_shapes]
         self.size_bytes = sum(2 * math.prod(shape) for shape in shapes)
         if memory_limit_bytes is None:
             memory_limit_bytes = int(free_memory_bytes() * _MEMORY_SHARE)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._shared: Path | None = None
         self._layers: tuple[HalfArray, ...]
+        if shared is not None:
+            if shared.is_mine:
+                _check_disk(self.size_bytes, str(shared.path))
+                self._layers = _mapped(str(shared.path), shapes, "w+")
+            shared.wait()
+            self._layers = _mapped(str(shared.path), shapes, "r+")
+            self._shared = shared.path
+            return
         if self.size_bytes <= memory_limit_bytes:
             self._layers = tuple(np.empty(shape, dtype=np.float16) for shape in shapes)
             return
-        _check_disk(self.size_bytes)
+        _check_disk(self.size_bytes, tempfile.gettempdir())
         self._folder = tempfile.TemporaryDirectory(prefix="ssn-edge-features-")
-        self._layers = tuple(
-            np.memmap(self._folder.name + f"/layer{n}", dtype=np.float16, mode="w+", shape=shape)
-            for n, shape in enumerate(shapes, start=2)
-        )
+        self._layers = _mapped(self._folder.name, shapes, "w+")
 
     @property
     def folder(self) -> Path | None:
         """Folder of the memory-mapped files; None where all is in memory."""
-        return None if self._folder is None else Path(self._folder.name)
+        return self._shared if self._folder is None else Path(self._folder.name)
 
     @property
     def layers(self) -> tuple[HalfArray, ...]:
@@ -86,8 +113,16 @@ class LayerStore:
             self._folder.cleanup()
 
 
-def _check_disk(needed: int) -> None:
-    folder = tempfile.gettempdir()
+def _mapped(
+    folder: str, shapes: Sequence[tuple[int, ...]], mode: Literal["r+", "w+"]
+) -> tuple[HalfArray, ...]:
+    return tuple(
+        np.memmap(f"{folder}/layer{n}", dtype=np.float16, mode=mode, shape=shape)
+        for n, shape in enumerate(shapes, start=2)
+    )
+
+
+def _check_disk(needed: int, folder: str) -> None:
     free = shutil.disk_usage(folder).free
     # A mapped file that outgrows its disk would kill the process without a word.
     if needed > 0.95 * free:

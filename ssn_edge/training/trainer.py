@@ -7,19 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssn_edge.model.anomaly_generator import sample_keys
+from ssn_edge.model.batch_norm import BatchNorm
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.cache import FeatureCache
+from ssn_edge.training.choose_step import step_function
+from ssn_edge.training.processes import ALONE, Processes
 from ssn_edge.training.regime import Supervision
 from ssn_edge.training.sampling import IndexArray
 from ssn_edge.training.settings import TrainingSettings
-from ssn_edge.training.step import StepResult, training_step
+from ssn_edge.training.step import StepResult
 from ssn_edge_calibrate.metrics import auroc
 from ssn_edge_runtime.errors import CheckpointError, ScoreError
 
@@ -78,6 +81,7 @@ class Trainer:
         settings: Numbers of the run.
         plan: The regime's settings.
         noise_std: Deviation of the synthetic noise.
+        processes: Those that train together; each takes its part of every batch.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Trainer:
         settings: TrainingSettings,
         plan: Supervision,
         noise_std: float,
+        processes: Processes = ALONE,
     ) -> None:
         self._net = net
         self._cache = cache
@@ -96,9 +101,17 @@ class Trainer:
         self._settings = settings
         self._plan = plan
         self._noise_std = noise_std
+        self._processes = processes
+        if processes.count > 1:
+            for module in net.heads.modules():
+                if isinstance(module, BatchNorm):
+                    module.sum_over_processes = processes.sum
         self._device = next(net.heads.parameters()).device
         self._steps_per_epoch = -(-sampler.epoch_length // settings.batch_size)
+        self._step_function = step_function(settings, self._device)
         self._optimiser = _optimiser(net, settings)
+        # Half precision underflows without it; with the other two it does nothing.
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "fp16")
         self.step = 0
         self.losses: list[float] = []
         """Mean loss of each finished epoch."""
@@ -129,7 +142,7 @@ class Trainer:
         recent: deque[StepResult] = deque(maxlen=_RECENT_STEPS)
         started, first = time.monotonic(), self.step
         with _repeatable_convolutions():
-            while not self.is_finished and not should_stop():
+            while not self.is_finished and not self._processes.any(should_stop()):
                 recent.append(self._one_step())
                 if on_step is not None:
                     pace = (time.monotonic() - started) / (self.step - first)
@@ -154,7 +167,12 @@ class Trainer:
 
     def counters(self) -> dict[str, object]:
         """The numbers that go with `state`."""
-        return {"step": self.step, "losses": self.losses, "epoch_loss": self._epoch_loss}
+        return {
+            "step": self.step,
+            "losses": self.losses,
+            "epoch_loss": self._epoch_loss,
+            "scaler": self._scaler.state_dict(),
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> None:
         """Go back to a saved state.
@@ -169,12 +187,12 @@ class Trainer:
                 kept = _below(tensors, f"optimiser/{name}/")
                 if kept:
                     self._optimiser.state[parameter] = {
-                        key: value if key == "step" else value.to(self._device)
-                        for key, value in kept.items()
+                        key: value.to(self._device) for key, value in kept.items()
                     }
             self.step = int(str(counters["step"]))
             self.losses = [float(loss) for loss in _list(counters["losses"])]
             self._epoch_loss = float(str(counters["epoch_loss"]))
+            self._scaler.load_state_dict(_mapping(counters["scaler"]))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the saved state does not fit this run: {error}") from error
 
@@ -182,34 +200,47 @@ class Trainer:
         epoch, within = divmod(self.step, self._steps_per_epoch)
         size = self._settings.batch_size
         rows = self._sampler.epoch(epoch)[within * size : (within + 1) * size]
+        mine = self._processes.share(len(rows))
         scale = self._settings.lr_scale(epoch)
         for group in self._optimiser.param_groups:
             group["lr"] = group["base_lr"] * scale
-        result = training_step(
-            self._net,
-            self._cache.batch(rows, self._device),
-            plan=self._plan,
-            noise_std=self._noise_std,
-            keys=sample_keys(
-                self._settings.seed, self.step, torch.arange(len(rows), device=self._device)
-            ),
-        )
-        loss = float(result.loss.detach())
+        places = torch.arange(mine.start, mine.stop, device=self._device)
+        with self._autocast():
+            result = self._step_function(
+                self._net,
+                self._cache.batch(rows[mine], self._device),
+                plan=self._plan,
+                noise_std=self._noise_std,
+                keys=sample_keys(self._settings.seed, self.step, places),
+                processes=self._processes,
+            )
+        loss = float(self._processes.sum(result.loss.detach()))
         if not np.isfinite(loss):
             raise ScoreError(
                 f"the loss is {loss} after {self.step} steps; lower the learning rates or the noise"
             )
         self._optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(result.loss).backward()  # type: ignore[no-untyped-call]
+        parameters = list(self._net.heads.parameters())
+        self._processes.sum_gradients(parameters)
+        self._scaler.unscale_(self._optimiser)
         if self._plan.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._net.heads.parameters(), self._plan.clip_norm)
-        self._optimiser.step()
+            torch.nn.utils.clip_grad_norm_(parameters, self._plan.clip_norm)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         self.step += 1
         self._epoch_loss += loss
         if self.step % self._steps_per_epoch == 0:
             self.losses.append(self._epoch_loss / self._steps_per_epoch)
             self._epoch_loss = 0.0
-        return replace(result, loss=result.loss.detach())
+        total = result.loss.new_tensor(loss)
+        terms = {name: self._processes.sum(term) for name, term in result.terms.items()}
+        return replace(result, loss=total, terms=terms)
+
+    def _autocast(self) -> torch.autocast:
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        kind = kinds[self._settings.precision]
+        return torch.autocast(self._device.type, kind, enabled=kind is not torch.float32)
 
     def _progress(self, recent: deque[StepResult], pace: float) -> Progress:
         labels = torch.cat([result.label for result in recent]).cpu().numpy()
@@ -242,7 +273,8 @@ def _optimiser(net: SuperSimpleNet, settings: TrainingSettings) -> torch.optim.A
                 "weight_decay": weight_decay,
             }
             for module, lr, weight_decay in groups
-        ]
+        ],
+        fused=True,
     )
 
 
@@ -264,6 +296,12 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("the scaler's state is not a dictionary")
+    return value
 
 
 def _list(value: object) -> list[float]:

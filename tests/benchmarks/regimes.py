@@ -34,6 +34,7 @@ from ssn_edge.training.request import RunRequest
 from ssn_edge.training.settings import TrainingSettings
 from ssn_edge.training.step import StepResult
 from ssn_edge.training.trainer import Progress, Trainer
+from ssn_edge.training.watcher import Watcher
 from ssn_edge_calibrate.metrics import Metrics
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.preprocess import Geometry
@@ -158,7 +159,7 @@ def perform(
             learning_rate_scale=4.0,
         ),
     )
-    changed = {name: value for name, value in settings.items() if name != "classification_width"}
+    changed = dict(settings)
     request = dataclasses.replace(
         request,
         settings=dataclasses.replace(request.settings, **changed),  # type: ignore[arg-type]
@@ -168,7 +169,7 @@ def perform(
     result = training_run.train(
         request,
         folder,
-        training_run.Watcher(
+        Watcher(
             on_message=lambda line: print("   ", line, flush=True),
             on_step=lambda now: (last.clear(), last.append(now))[0],
             save_every_s=1e9,

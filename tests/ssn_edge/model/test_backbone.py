@@ -91,8 +91,25 @@ def test_a_backbone_that_cannot_take_the_input_size_is_refused_before_training()
         backbone = Backbone("swin_tiny_patch4_window7_224")
         with pytest.raises(ConfigError, match="cannot be used at 256x256"):
             backbone.grid_hw((256, 256))
-        with pytest.raises(ConfigError, match=r"channels .* are wanted in second place"):
-            backbone.grid_hw((224, 224))
+
+
+def test_a_backbone_that_keeps_channels_last_gives_them_first() -> None:
+    with torch.device("meta"):
+        backbone = Backbone("swin_tiny_patch4_window7_224")
+        layer2, layer3 = backbone(torch.zeros(1, 3, 224, 224))
+    assert layer2.shape == (1, 192, 28, 28)
+    assert layer3.shape == (1, 384, 14, 14)
+    assert backbone.channels == (192, 384)
+
+
+@pytest.mark.parametrize(
+    "name", ["densenet121", "mobilenetv4_conv_small", "convnext_atto", "mambaout_femto"]
+)
+def test_any_convolutional_network_of_timm_gives_a_grid_for_a_picture_that_is_not_square(
+    name: str,
+) -> None:
+    with torch.device("meta"):
+        assert Backbone(name).grid_hw((160, 96)) == (40, 24)
 
 
 def test_bytes_become_rgb_less_the_mean_over_the_deviation() -> None:

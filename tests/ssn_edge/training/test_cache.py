@@ -153,7 +153,7 @@ def test_a_defect_outside_the_region_of_interest_leaves_a_label_and_is_told(
     item = Item(items[0].image, 1, tmp_path / "mask.png")
     with cached([item], net, geometry=Geometry((64, 64), (0, 0, 32, 32))) as cache:
         batch = everything(cache)
-        assert "4 of them with no defect pixel" in cache.describe()
+        assert "4 of them without known defect pixels" in cache.describe()
     assert batch.label.all()
     assert not batch.known.any()
     assert not batch.mask.any()

@@ -6,11 +6,11 @@ from ssn_edge.model.variant import Variant
 from ssn_edge.training.regime import (
     Regime,
     Supervision,
-    default_scoring_rule,
+    default_scoring,
     find_regime,
     supervision,
 )
-from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.decision import ScoringMethod
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,6 @@ def test_each_regime_and_variant_trains_with_the_published_settings(
 
 
 def test_the_map_maximum_judges_without_real_defects_in_training_the_classifier_with_them() -> None:
-    assert default_scoring_rule(Regime.UNSUPERVISED) is ScoringRule.MAP_MAX
+    assert default_scoring(Regime.UNSUPERVISED) is ScoringMethod.MAP_MAX
     for regime in (Regime.WEAK, Regime.MIXED, Regime.FULL):
-        assert default_scoring_rule(regime) is ScoringRule.CLASSIFICATION
+        assert default_scoring(regime) is ScoringMethod.CLASSIFICATION

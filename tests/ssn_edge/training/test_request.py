@@ -11,7 +11,7 @@ from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.request import RunRequest, request_from_dict, request_to_dict
 from ssn_edge.training.settings import TrainingSettings
-from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import CheckpointError
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
@@ -21,13 +21,15 @@ def test_a_request_survives_json_with_every_field(tmp_path: Path) -> None:
         data=tmp_path / "parts.csv",
         columns={"label": "defect"},
         mask_above=0,
+        fold=2,
+        mask_split=20,
         backbone="resnet18",
         backbone_weights=tmp_path / "w.safetensors",
         geometry=Geometry((96, 64), (1, 2, 30, 40), Interpolation.LINEAR),
         variant=Variant.CONFERENCE,
         widths=HeadWidths(24, 16),
         labels=LabelChoice(Regime.MIXED, masks=2, max_normal=7, max_anomalous=3),
-        scoring=ScoringRule.MAP_MAX,
+        scoring=ScoringMethod.MAP_MAX,
         calibration_share=0.0,
         split_seed=5,
         device="cpu",

@@ -25,11 +25,13 @@ from ssn_edge.training.checkpoint import (
     save_tensors,
 )
 from ssn_edge.training.labels import LabelChoice
+from ssn_edge.training.log import LOG_NAME
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.request import RunRequest
-from ssn_edge.training.run import RunResult, Watcher, resume, train
+from ssn_edge.training.run import RunResult, resume, train
 from ssn_edge.training.trainer import Progress
-from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge.training.watcher import Watcher
+from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import (
     CheckpointError,
     ConfigError,
@@ -106,7 +108,7 @@ def whole_run(
 def test_a_run_leaves_one_checkpoint_that_says_how_it_came_about(
     whole_run: Path, supervised: bool
 ) -> None:
-    assert [file.name for file in whole_run.iterdir()] == [CHECKPOINT_NAME]
+    assert {file.name for file in whole_run.iterdir()} == {CHECKPOINT_NAME, LOG_NAME}
     header = load_checkpoint(whole_run / CHECKPOINT_NAME).header
     assert header["regime"] == ("full" if supervised else "unsupervised")
     assert header["scoring_rule"] == ("classification" if supervised else "map_max")
@@ -157,10 +159,10 @@ def test_an_interrupted_run_goes_on_as_the_run_that_would_have_been(
     stopped = train(request_for(supervised=supervised), folder, stopping_after(steps))
     assert stopped.checkpoint is None
     assert stopped.steps[0] == steps < stopped.steps[1]
-    assert [file.name for file in folder.iterdir()] == [STATE_NAME]
+    assert {file.name for file in folder.iterdir()} == {STATE_NAME, LOG_NAME}
     result = resume(folder)
     assert result.steps == (stopped.steps[1], stopped.steps[1])
-    assert [file.name for file in folder.iterdir()] == [CHECKPOINT_NAME]
+    assert {file.name for file in folder.iterdir()} == {CHECKPOINT_NAME, LOG_NAME}
     assert_same_run(folder, whole_run)
 
 
@@ -217,7 +219,7 @@ def test_a_run_killed_while_tidying_up_ends_with_the_same_checkpoint(
     shutil.copy(whole_run / CHECKPOINT_NAME, folder)
     resume(folder)
     assert_same_run(folder, whole_run)
-    assert [file.name for file in folder.iterdir()] == [CHECKPOINT_NAME]
+    assert {file.name for file in folder.iterdir()} == {CHECKPOINT_NAME, LOG_NAME}
 
 
 @pytest.fixture
@@ -340,7 +342,7 @@ def test_a_full_disk_ends_a_run_without_half_a_file(
     with pytest.raises(StorageError, match="No space left"):
         train(request_for(), folder, Watcher(on_step=on_step, save_every_s=0.0))
     monkeypatch.undo()
-    assert [file.name for file in folder.iterdir()] == [STATE_NAME]
+    assert {file.name for file in folder.iterdir()} == {STATE_NAME, LOG_NAME}
     assert load_tensors(folder / STATE_NAME)[1]["counters"]["step"] == 1
     assert resume(folder).checkpoint is not None
 
@@ -416,7 +418,7 @@ def test_the_scoring_rule_follows_the_regime_unless_it_is_set(
 
     assert rule("normals", supervised=False) == "map_max"
     assert rule("labels", supervised=True) == "classification"
-    assert rule("set", supervised=True, scoring=ScoringRule.MAP_MAX) == "map_max"
+    assert rule("set", supervised=True, scoring=ScoringMethod.MAP_MAX) == "map_max"
 
 
 def test_without_a_calibration_share_all_of_the_training_part_trains(

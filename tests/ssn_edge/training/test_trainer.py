@@ -19,7 +19,7 @@ from ssn_edge.training.sampling import EveryNormalOnce
 from ssn_edge.training.settings import TrainingSettings
 from ssn_edge.training.step import StepResult, training_step
 from ssn_edge.training.trainer import Trainer
-from ssn_edge_runtime.errors import CheckpointError
+from ssn_edge_runtime.errors import CheckpointError, ConfigError
 from ssn_edge_runtime.preprocess import Geometry
 
 
@@ -45,12 +45,13 @@ def trainer_of(
     regime: Regime = Regime.UNSUPERVISED,
     epochs: int = 10,
     batch_size: int = 10,
+    precision: str = "fp32",
 ) -> Trainer:
     return Trainer(
         net,
         cache,
         EveryNormalOnce(cache.normals, 0),
-        settings=TrainingSettings(epochs=epochs, batch_size=batch_size),
+        settings=TrainingSettings(epochs=epochs, batch_size=batch_size, precision=precision),
         plan=supervision(regime, Variant.JOURNAL),
         noise_std=0.5,
     )
@@ -145,7 +146,7 @@ def test_every_step_draws_random_numbers_of_its_own(
         drawn.append(tuple(keys.tolist()))
         return training_step(*args, keys=keys, **others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ssn_edge.training.trainer.training_step", listen)
+    monkeypatch.setattr("ssn_edge.training.choose_step.split_training_step", listen)
     for _ in range(2):
         trainer_of(tiny_net(), cache, epochs=3).run()
     assert len(set(drawn)) == 3
@@ -188,3 +189,23 @@ def test_the_state_goes_on_at_the_very_step(
     for name, value in whole.state().items():
         assert torch.equal(second.state()[name], value), name
     assert np.isfinite(second.losses).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_to_nearly_the_same_losses(
+    tiny_net: Callable[..., SuperSimpleNet], cache: FeatureCache, precision: str
+) -> None:
+    def losses(precision: str) -> list[float]:
+        net = tiny_net()
+        trainer = trainer_of(net, cache, epochs=4, precision=precision)
+        trainer.run()
+        assert all(value.dtype is torch.float32 for value in net.heads.parameters())
+        return trainer.losses
+
+    assert losses(precision) == pytest.approx(losses("fp32"), rel=0.03)
+    assert losses(precision) != losses("fp32")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision 'int8' is unknown; one of fp32, bf16, fp16"):
+        TrainingSettings(precision="int8")
