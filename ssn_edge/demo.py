@@ -16,8 +16,9 @@ from ssn_edge.line import LineRequest, run_package
 from ssn_edge.model.backbone import CPU_DEFAULT
 from ssn_edge.trained import REPORT_NAME, export_run, open_run
 from ssn_edge.training.request import RunRequest
-from ssn_edge.training.run import RunResult, Watcher, train
+from ssn_edge.training.run import RunResult, train
 from ssn_edge.training.settings import TrainingSettings
+from ssn_edge.training.watcher import Watcher
 from ssn_edge_export import ExportResult
 from ssn_edge_runtime.errors import ConfigError, ExportError
 from ssn_edge_runtime.files import write_whole

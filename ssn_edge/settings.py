@@ -41,6 +41,13 @@ class DataSettings:
     mask_above: int = field(
         default=-1, metadata=_explained("mask values above this are defects; -1 finds out")
     )
+    fold: int = field(
+        default=-1, metadata=_explained("published fold of SensumSODF: 0, 1 or 2; -1 for none")
+    )
+    mask_split: int = field(
+        default=-1,
+        metadata=_explained("published choice of masks of KolektorSDD2 or SensumSODF; -1 for none"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class TrainSettings:
     interpolation: str = field(
         default="linear_exact",
         metadata=_explained(
-            "resize of frames: linear_exact, linear as the authors' code, linear_antialias as anomalib"
+            "resize of frames: linear_exact, linear as the authors', linear_antialias as anomalib's"
         ),
     )
     batch_size: int = field(default=32, metadata=_explained("pictures a step"))
@@ -87,13 +94,23 @@ class TrainSettings:
     classification_width: int = field(
         default=0, metadata=_explained("hidden channels of the classification head; 0 for default")
     )
+    precision: str = field(
+        default="fp32",
+        metadata=_explained("of the heads' arithmetic in training: fp32, bf16 or fp16"),
+    )
+    step: str = field(
+        default="auto",
+        metadata=_explained("how a step is computed: auto, split or reference; the same result"),
+    )
     regime: str = field(
         default="auto",
         metadata=_explained("unsupervised, weak, mixed or full; auto finds it from the labels"),
     )
     scoring: str = field(
         default="auto",
-        metadata=_explained("the image's score: map_max or classification; auto by regime"),
+        metadata=_explained(
+            "the image's score: map_max, classification or combined; auto by regime"
+        ),
     )
     seed: int = field(default=0, metadata=_explained("of initialisation, order and noise"))
     split_seed: int = field(

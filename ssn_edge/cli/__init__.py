@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import ssn_edge
-from ssn_edge.cli import demo, evaluate, export, info, init, run, train
+from ssn_edge.cli import data, demo, evaluate, export, import_, info, init, reproduce, run, train
 from ssn_edge.cli.console import Output
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app = typer.Typer(
 for verb in (demo.demo, init.init, train.train, evaluate.evaluate, export.export, run.run):
     app.command()(verb)
 app.command()(info.info)
+app.command()(reproduce.reproduce)
+app.add_typer(data.app)
+app.command("import")(import_.import_)  # a Python function cannot have that name
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import typer
@@ -34,19 +34,23 @@ class Output:
         debug: Show tracebacks.
         quiet: Errors and warnings only.
         verbose: Debug messages as well.
+        speaks: False in all but the first of the processes that torchrun starts: errors alone.
     """
 
     debug: bool = False
     quiet: bool = False
     verbose: bool = False
+    speaks: bool = field(default_factory=lambda: os.environ.get("RANK", "0") == "0")
 
     def say(self, message: str) -> None:
         """A line for people."""
-        if not self.quiet:
+        if self.speaks and not self.quiet:
             typer.echo(message, err=True)
 
     def result(self, document: Mapping[str, object], lines: list[str], *, as_json: bool) -> None:
         """The outcome, on stdout: lines for people, or one JSON document."""
+        if not self.speaks:
+            return
         if as_json:
             typer.echo(json.dumps(document, indent=2, allow_nan=False))
         else:
@@ -67,7 +71,7 @@ class Output:
             Remaining(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=self.quiet or not console.is_terminal,
+            disable=self.quiet or not self.speaks or not console.is_terminal,
             transient=True,
         )
         with bar:
@@ -164,6 +168,7 @@ _EXTRAS = {
     "timm": "train",
     "safetensors": "train",
     "jinja2": "train",
+    "tensorboard": "tensorboard",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "cpu",

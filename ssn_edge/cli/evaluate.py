@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import (
     CheckpointOption,
     JsonOption,
+    parse_scoring,
     parse_share,
     project_settings,
 )
@@ -36,6 +38,10 @@ def evaluate(
     ] = "auto",
     max_false_reject: Annotated[
         str | None, typer.Option(help="For a checkpoint's thresholds, such as 1% or 0.01.")
+    ] = None,
+    scoring: Annotated[
+        str | None,
+        typer.Option(help="For a checkpoint: map_max, classification or combined; else the run's."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="The page; default report.html beside the checkpoint.")
@@ -63,11 +69,16 @@ def evaluate(
                     "leave the option out"
                 )
             share = parse_share(max_false_reject, "--max-false-reject")
+        if scoring is not None and package is not None:
+            raise ConfigError("--scoring is for a checkpoint; a package has its own: leave it out")
         path = find_checkpoint(checkpoint)
         if package is not None:
             find_package(package)
         run = open_run(path, data, may_be_other=True)
         command = ["ssn-edge", "evaluate", "--checkpoint", str(path)]
+        if scoring is not None:
+            run = replace(run, scoring=parse_scoring(scoring))
+            command += ["--scoring", scoring]
         command += [] if data is None else ["--data", str(data)]
         out.say(f"evaluating {package or path} on {len(run.split.test)} test pictures")
         with out.progress() as progress:
@@ -112,6 +123,14 @@ def metric_lines(found: EvaluatedRun) -> list[str]:
         f"  classification       {text(metrics.classification.i_auroc)}   "
         f"{text(metrics.classification.ap_det)}",
         f"  map maximum          {text(metrics.map_max.i_auroc)}   {text(metrics.map_max.ap_det)}",
+        *(
+            [
+                f"  both combined        {text(metrics.decided.i_auroc)}   "
+                f"{text(metrics.decided.ap_det)}"
+            ]
+            if found.scoring_rule.value == "combined"
+            else []
+        ),
         f"  pixels: P-AUROC {text(metrics.pixel.p_auroc)}, AP-loc {text(metrics.pixel.ap_loc)}, "
         f"AUPRO {text(metrics.pixel.aupro)}",
         f"  at the threshold, by the {found.scoring_rule.value} score: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from ssn_edge.cli.options import (
     CheckpointOption,
     DataOption,
     JsonOption,
+    parse_scoring,
     parse_share,
     project_settings,
 )
@@ -24,6 +26,9 @@ def export(
     data: DataOption = None,
     max_false_reject: Annotated[
         str | None, typer.Option(help="Share of good parts that may be rejected, such as 0.5%.")
+    ] = None,
+    scoring: Annotated[
+        str | None, typer.Option(help="Image score: map_max, classification or combined.")
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision; comes later.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit integers; comes later.")] = False,
@@ -51,6 +56,8 @@ def export(
         path = find_checkpoint(checkpoint)
         out.say(f"exporting {path}")
         run = open_run(path, data)
+        if scoring is not None:
+            run = replace(run, scoring=parse_scoring(scoring))
         with out.progress() as progress:
             result = export_run(
                 run,

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ssn_edge.settings import Settings
+    from ssn_edge_runtime.decision import ScoringMethod
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 CheckpointOption = Annotated[
@@ -68,6 +69,20 @@ def parse_columns(texts: Sequence[str]) -> dict[str, str]:
             raise _wrong("--column", text, "OURS=THEIRS, such as label=defect")
         columns[ours.strip()] = theirs.strip()
     return columns
+
+
+def parse_scoring(text: str) -> ScoringMethod:
+    """``map_max``, ``classification`` or ``combined``.
+
+    Raises:
+        ConfigError: Another word.
+    """
+    from ssn_edge_runtime.decision import ScoringMethod
+
+    names = [method.value for method in ScoringMethod]
+    if text not in names:
+        raise _wrong("--scoring", text, " or ".join(names))
+    return ScoringMethod(text)
 
 
 def parse_share(text: str, option: str) -> float:

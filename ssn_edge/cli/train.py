@@ -22,7 +22,8 @@ from ssn_edge.cli.options import (
 
 if TYPE_CHECKING:
     from ssn_edge.settings import Settings
-    from ssn_edge.training.run import RunResult, Watcher
+    from ssn_edge.training.run import RunResult
+    from ssn_edge.training.watcher import Watcher
 
 
 def train(
@@ -52,7 +53,14 @@ def train(
         float | None, typer.Option(help="Factor on the published rates; 4 for a short run.")
     ] = None,
     interpolation: Annotated[
-        str | None, typer.Option(help="linear_exact, or linear as the authors' code.")
+        str | None,
+        typer.Option(help="linear_exact, linear (the authors') or linear_antialias (anomalib's)."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Arithmetic of the heads: fp32, bf16 or fp16.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(help="How steps are computed: auto, split or reference.")
     ] = None,
     noise_std: Annotated[
         float | None, typer.Option(help="Deviation of the synthetic noise.")
@@ -71,7 +79,8 @@ def train(
         int | None, typer.Option(help="Use the masks of so many defective pictures only.")
     ] = None,
     scoring: Annotated[
-        str | None, typer.Option(help="Image score: map_max or classification; else by regime.")
+        str | None,
+        typer.Option(help="Image score: map_max, classification or combined; else by regime."),
     ] = None,
     max_normal: Annotated[
         int | None, typer.Option(help="Use at most so many normal training pictures.")
@@ -85,6 +94,13 @@ def train(
     mask_above: Annotated[
         int | None, typer.Option(help="Mask values above this are defects (else found out).")
     ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Published fold of SensumSODF: 0, 1 or 2.")
+    ] = None,
+    mask_split: Annotated[
+        int | None,
+        typer.Option(help="Published choice of masks: so many of KolektorSDD2, % of SensumSODF."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of initialisation, order and noise.")] = None,
     split_seed: Annotated[
         int | None, typer.Option(help="Which pictures train, calibrate and test.")
@@ -93,12 +109,16 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="The run's folder; default runs/TIME-NAME.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on a folder of pictures or a CSV list.
 
     The supervision regime follows from the labels. Ctrl-C saves and says how to go on.
-    Without an ssn-edge.toml, the options are noted in one.
+    Without an ssn-edge.toml, the options are noted in one. On several GPUs of one machine:
+    torchrun --nproc-per-node 4 -m ssn_edge train data/tiles
 
     Example: ssn-edge train data/tiles --epochs 100
     """
@@ -113,11 +133,10 @@ def train(
             if data is not None:
                 raise ConfigError("--resume takes data and settings from the run; leave DATA out")
             _check_resumable(resume)
-            with _watching(out, resume) as watcher:
+            with _watching(out, resume, tensorboard=tensorboard) as watcher:
                 result = resume_run(resume, watcher)
         else:
             settings = _settings(
-                data,
                 {
                     "backbone": backbone,
                     "backbone_weights": None if backbone_weights is None else str(backbone_weights),
@@ -128,6 +147,8 @@ def train(
                     "learning_rate_scale": learning_rate_scale,
                     "interpolation": interpolation,
                     "batch_size": batch_size,
+                    "precision": precision,
+                    "step": step,
                     "noise_std": noise_std,
                     "segmentation_width": segmentation_width,
                     "classification_width": classification_width,
@@ -137,8 +158,13 @@ def train(
                     "split_seed": split_seed,
                     "device": device,
                 },
-                columns=None if column is None else parse_columns(column),
-                mask_above=mask_above,
+                {
+                    "path": None if data is None else str(data),
+                    "columns": None if column is None else parse_columns(column),
+                    "mask_above": mask_above,
+                    "fold": fold,
+                    "mask_split": mask_split,
+                },
             )
             request = request_from_settings(
                 settings.data,
@@ -148,7 +174,9 @@ def train(
                 max_anomalous=max_anomalous,
             )
             folder = output or new_run_folder(request.data.stem)
-            with _watching(out, folder, lambda: _note(out, settings)) as watcher:
+            with _watching(
+                out, folder, lambda: _note(out, settings), tensorboard=tensorboard
+            ) as watcher:
                 result = train_run(request, folder, watcher)
         _finish(out, result, as_json=as_json)
 
@@ -164,33 +192,22 @@ def _check_resumable(folder: Path) -> None:
         )
 
 
-def _settings(
-    data: Path | None,
-    options: dict[str, object],
-    *,
-    columns: dict[str, str] | None,
-    mask_above: int | None,
-) -> Settings:
+def _settings(train: dict[str, object], data: dict[str, object]) -> Settings:
     """The project's settings with the options over them."""
     import dataclasses
 
     from ssn_edge_runtime.errors import ConfigError
 
     settings = project_settings()
-    given = {name: value for name, value in options.items() if value is not None}
-    train_settings = dataclasses.replace(settings.train, **given)  # type: ignore[arg-type]
-    read = {
-        "path": None if data is None else str(data),
-        "columns": columns,
-        "mask_above": mask_above,
-    }
-    data_settings = dataclasses.replace(
-        settings.data,
-        **{name: value for name, value in read.items() if value is not None},  # type: ignore[arg-type]
-    )
+    train_settings = dataclasses.replace(settings.train, **_given(train))  # type: ignore[arg-type]
+    data_settings = dataclasses.replace(settings.data, **_given(data))  # type: ignore[arg-type]
     if not data_settings.path:
         raise ConfigError("no data set was named: ssn-edge train DATA, or path in ssn-edge.toml")
     return dataclasses.replace(settings, data=data_settings, train=train_settings)
+
+
+def _given(options: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _note(out: Output, settings: Settings) -> None:
@@ -198,7 +215,7 @@ def _note(out: Output, settings: Settings) -> None:
     from ssn_edge.settings import SETTINGS_NAME, write_settings
     from ssn_edge_runtime.errors import SsnEdgeError
 
-    if Path(SETTINGS_NAME).exists():
+    if not out.speaks or Path(SETTINGS_NAME).exists():
         return
     try:
         write_settings(settings)
@@ -209,7 +226,11 @@ def _note(out: Output, settings: Settings) -> None:
 
 @contextmanager
 def _watching(
-    out: Output, folder: Path, on_start: Callable[[], None] = lambda: None
+    out: Output,
+    folder: Path,
+    on_start: Callable[[], None] = lambda: None,
+    *,
+    tensorboard: bool = False,
 ) -> Iterator[Watcher]:
     """Progress while training; the first Ctrl-C stops after the step, a second one at once.
 
@@ -217,10 +238,11 @@ def _watching(
         out: Where people read.
         folder: Of the run.
         on_start: Called once, when the data were found usable and the first step is done.
+        tensorboard: Whether events for TensorBoard are wanted.
     """
     from ssn_edge.project import UNFINISHED_NAME
-    from ssn_edge.training.run import Watcher
     from ssn_edge.training.trainer import Progress
+    from ssn_edge.training.watcher import Watcher
 
     stopping = threading.Event()
 
@@ -250,6 +272,7 @@ def _watching(
                 on_cache=on_cache,
                 on_step=on_step,
                 should_stop=stopping.is_set,
+                tensorboard=tensorboard,
             )
         except KeyboardInterrupt:
             if (folder / UNFINISHED_NAME).is_file():

@@ -17,8 +17,9 @@ from ssn_edge.reproduction.result import RunFigures, read_result, values_of, wri
 from ssn_edge.trained import open_run
 from ssn_edge.training.build import find_device
 from ssn_edge.training.checkpoint import CHECKPOINT_NAME, STATE_NAME, load_tensors
-from ssn_edge.training.run import Watcher, resume, train
+from ssn_edge.training.run import resume, train
 from ssn_edge.training.trainer import Progress
+from ssn_edge.training.watcher import Watcher
 from ssn_edge_export.verify import NetJudge
 from ssn_edge_runtime.decision import LARGEST_LOGIT, ScoringRule, Thresholds
 from ssn_edge_runtime.errors import ScoreError

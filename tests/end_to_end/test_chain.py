@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge_runtime import Package, ScoringMethod, ScoringRule, read_picture
+from ssn_edge_runtime import Package, ScoringRule, read_picture
 from ssn_edge_runtime.sinks import verify_chain
 from tests.end_to_end.chain import FRAME_HW, Project, judged, records, ssn_edge
 
@@ -170,10 +170,30 @@ def test_without_defects_in_training_the_map_decides(unsupervised: Path) -> None
         assert package.manifest.regime == "unsupervised"
 
 
-def test_with_drawn_defects_head_and_map_decide_together(project: Project) -> None:
+def test_with_drawn_defects_the_classification_head_decides(project: Project) -> None:
     with Package.open(project.package) as package:
-        assert package.manifest.scoring_rule.method is ScoringMethod.COMBINED
+        assert package.manifest.scoring_rule is ScoringRule.CLASSIFICATION
         assert package.manifest.regime == "full"
+
+
+def test_export_and_evaluate_take_another_score_than_the_runs(
+    project: Project, tmp_path: Path
+) -> None:
+    exported = ssn_edge(
+        "export", "--checkpoint", project.checkpoint, "--scoring", "combined",
+        "--output", tmp_path / "both.ssn", "--json", cwd=project.root,
+    )  # fmt: skip
+    assert exported.code == 0, exported.err
+    with Package.open(tmp_path / "both.ssn") as package:
+        assert package.manifest.scoring_rule.value == "combined"
+    told = ssn_edge(
+        "evaluate", "--checkpoint", project.checkpoint, "--scoring", "combined",
+        "--report", tmp_path / "both.html", "--json", cwd=project.root,
+    )  # fmt: skip
+    assert told.json()["scoring_rule"] == "combined"
+    wrong = ssn_edge("export", "--scoring", "mean", cwd=project.root)
+    assert wrong.code == 2
+    assert "classification or map_max or combined is wanted" in wrong.err
 
 
 def test_a_region_of_interest_decides_as_pictures_cropped_before(

@@ -14,6 +14,7 @@ import pytest
 
 from ssn_edge.project import CHECKPOINT_NAME, UNFINISHED_NAME
 from ssn_edge.settings import Settings, read_settings
+from ssn_edge.training.log import LOG_NAME
 from tests.end_to_end.chain import TRAINING, Project, listing, ssn_edge
 
 
@@ -143,6 +144,10 @@ def test_the_newest_run_is_meant_when_none_is_named(project: Project, tmp_path: 
     assert f"runs/new/{CHECKPOINT_NAME}" in ssn_edge("export", cwd=tmp_path).err
 
 
+def files(folder: Path) -> set[str]:
+    return {Path(name).name for name, _ in listing(folder)}
+
+
 def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(
     project: Project, tmp_path: Path
 ) -> None:
@@ -167,9 +172,11 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resume_finishes(
     assert stopped is not None
     assert 1 <= int(stopped[1]) < int(stopped[2])
     assert stopped[3] == "ssn-edge train --resume runs/long"
-    assert [Path(name).name for name, _ in listing(tmp_path / "runs" / "long")] == [UNFINISHED_NAME]
+    assert files(tmp_path / "runs" / "long") == {UNFINISHED_NAME, LOG_NAME}
 
     outcome = ssn_edge("train", "--resume", "runs/long", "--json", cwd=tmp_path)
     assert outcome.code == 0, outcome.err
     assert outcome.json()["steps"] == int(stopped[2])
-    assert [Path(name).name for name, _ in listing(tmp_path / "runs" / "long")] == [CHECKPOINT_NAME]
+    assert files(tmp_path / "runs" / "long") == {CHECKPOINT_NAME, LOG_NAME}
+    rows = (tmp_path / "runs" / "long" / LOG_NAME).read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, int(stopped[2]) + 1))

@@ -11,10 +11,11 @@ import pytest
 
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
-from ssn_edge.trained import TrainedRun, open_run
+from ssn_edge.evaluation.report import render_report
+from ssn_edge.trained import TrainedRun, export_run, open_run
 from ssn_edge.training.checkpoint import load_tensors, save_tensors
 from ssn_edge_runtime import Inspector
-from ssn_edge_runtime.decision import Reason, ScoringRule, Thresholds, Verdict
+from ssn_edge_runtime.decision import Reason, ScoringMethod, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import (
     CalibrationError,
     CheckpointError,
@@ -118,3 +119,31 @@ def test_a_checkpoint_without_what_a_run_needs_is_refused(project: Project, tmp_
     save_tensors(tmp_path / "c.safetensors", tensors, less)
     with pytest.raises(CheckpointError, match="lacks or misstates 'scoring_rule'"):
         open_run(tmp_path / "c.safetensors")
+
+
+def test_the_combined_score_is_fitted_shown_and_exported_alike(
+    run: TrainedRun, tmp_path: Path
+) -> None:
+    combined = dataclasses.replace(run, scoring=ScoringMethod.COMBINED)
+    with one_thread():
+        found = evaluate_checkpoint(combined, max_false_reject=0.1)
+        result = export_run(combined, tmp_path / "part.ssn", max_false_reject=0.1)
+        line = evaluate_package(combined, result.package_path)
+    assert "both combined" in render_report(found.report)
+    assert found.scoring_rule.method is ScoringMethod.COMBINED
+    for each in found.evaluation.judged:
+        decision = each.decision
+        assert decision.classification_logit is not None
+        assert decision.map_max_logit is not None
+        assert decision.raw_score == found.scoring_rule.score(
+            decision.classification_logit, decision.map_max_logit
+        )
+    assert [each["verdict"] for each in found.verdicts(run.data_root)] == [
+        each["verdict"] for each in line.verdicts(run.data_root)
+    ]
+    for mine, packaged in (
+        (found.scoring_rule.classification, line.scoring_rule.classification),
+        (found.scoring_rule.map_max, line.scoring_rule.map_max),
+        (found.scoring_rule.offset, line.scoring_rule.offset),
+    ):
+        assert mine == pytest.approx(packaged, rel=1e-3)
