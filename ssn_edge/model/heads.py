@@ -105,7 +105,19 @@ class ClassificationHead(nn.Module):
         Returns:
             (B,) logits.
         """
-        hidden = self.activation(self.norm(self.hidden(torch.cat([feature, map_logits], dim=1))))
+        return self.score(self.hidden(torch.cat([feature, map_logits], dim=1)), map_logits)
+
+    def score(self, hidden: Tensor, map_logits: Tensor) -> Tensor:
+        """What follows the convolution.
+
+        Args:
+            hidden: (B, width, h, w), of the convolution.
+            map_logits: (B, 1, h, w).
+
+        Returns:
+            (B,) logits.
+        """
+        hidden = self.activation(self.norm(hidden))
         pooled = [
             hidden.amax(dim=(2, 3)),  # (B, width)
             hidden.mean(dim=(2, 3)),  # (B, width)

@@ -152,15 +152,7 @@ def _score_logits(
     hidden = features.convolved(clean, bias, torch.channels_last)
     hidden = add_noise_convolution(hidden, anomalies, weight)
     hidden = _with_map_convolution(hidden, map_logits, map_weight)
-    hidden = head.activation(head.norm(hidden))  # (2B, W, h, w)
-    pooled = [
-        hidden.amax(dim=(2, 3)),
-        hidden.mean(dim=(2, 3)),
-        map_logits.amax(dim=(1, 2))[:, None],
-        map_logits.mean(dim=(1, 2))[:, None],
-    ]
-    logits: Tensor = head.output(torch.cat(pooled, dim=1))
-    return logits.flatten()
+    return head.score(hidden, map_logits[:, None])
 
 
 def _bias(convolution: nn.Conv2d) -> Tensor:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -207,7 +208,7 @@ def measure(threshold: float, options: argparse.Namespace) -> None:
     optimiser = []
     for number in range(options.repeats):
         for name, way in bench.ways.items():
-            times[name].append(bench.seconds(lambda way=way, number=number: way(number)))
+            times[name].append(bench.seconds(partial(way, number)))
         optimiser.append(bench.seconds(bench.optimiser.step))
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
     steps = math.ceil(options.pictures / options.batch_size)
