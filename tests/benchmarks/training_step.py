@@ -158,6 +158,48 @@ class Bench:
         return loss, bench.gradients()
 
 
+def profile(bench: Bench, repeats: int) -> None:
+    """Where a step's time goes: medians of its parts."""
+    channels = sum(bench.net.backbone.channels)
+    batch = bench.batch(bench.cached)
+
+    def draw(number: int) -> object:
+        return generate_anomalies(
+            batch.mask,
+            batch.label,
+            keys=bench.keys(number),
+            channels=channels,
+            noise_std=NOISE_STD,
+            perlin_threshold=bench.plan.perlin_threshold,
+        )
+
+    def look() -> object:
+        with torch.no_grad():
+            return bench.net.backbone(bench.image)
+
+    parts: dict[str, list[float]] = {}
+    for number in range(repeats):
+        parts.setdefault("backbone", []).append(bench.seconds(look))
+        parts.setdefault("masks and noise", []).append(
+            bench.seconds(lambda number=number: draw(number))
+        )
+        for name, step in (("straightforward", training_step), ("split", split_training_step)):
+            bench.optimiser.zero_grad(set_to_none=True)
+            bench.wait()
+            started = time.perf_counter()
+            keys = bench.keys(number)
+            result = step(bench.net, batch, plan=bench.plan, noise_std=NOISE_STD, keys=keys)
+            bench.wait()
+            between = time.perf_counter()
+            result.loss.backward()  # type: ignore[no-untyped-call]
+            bench.wait()
+            parts.setdefault(f"{name}, forward", []).append(between - started)
+            parts.setdefault(f"{name}, backward", []).append(time.perf_counter() - between)
+        parts.setdefault("optimiser", []).append(bench.seconds(bench.optimiser.step))
+    for name, seconds in parts.items():
+        print(f"  {name:26} {statistics.median(seconds):8.3f} s")
+
+
 def difference(
     found: tuple[float, dict[str, Tensor]], wanted: tuple[float, dict[str, Tensor]]
 ) -> str:
@@ -204,6 +246,11 @@ def measure(threshold: float, options: argparse.Namespace) -> None:
     bench = Bench(options, threshold)
     for way in bench.ways.values():  # warm
         way(0)
+    if options.profile:
+        print(
+            f"\nParts of a step, Perlin threshold {threshold}; forward draws masks and noise, too"
+        )
+        profile(bench, options.repeats)
     times: dict[str, list[float]] = {name: [] for name in bench.ways}
     optimiser = []
     for number in range(options.repeats):
@@ -260,6 +307,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", action="store_true", help="peak of each, too")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, too")
     parser.add_argument("--truth", action="store_true", help="compare with double precision, too")
     parser.add_argument("--only-memory-of", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
