@@ -39,6 +39,7 @@ class TrainedRun:
         mask_rule: How mask values are read.
         training_data: Fingerprint of the data.
         tools: Versions of what trained it.
+        is_imported: Whether it was trained elsewhere, on pictures that nobody here knows.
     """
 
     checkpoint: Path
@@ -51,6 +52,7 @@ class TrainedRun:
     mask_rule: MaskRule
     training_data: str
     tools: dict[str, str]
+    is_imported: bool = False
 
 
 def open_run(
@@ -83,6 +85,7 @@ def open_run(
             mask_rule=mask_rule,
             training_data=str(header["training_data"]),
             tools={name: str(version) for name, version in header["tools"].items()},
+            is_imported="imported_from" in header,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{checkpoint}: its header lacks or misstates {error}") from error

@@ -180,6 +180,11 @@ def _report(
         f"Thresholds by rank of {risk.normals} held-out normal pictures, for at most "
         f"{risk.max_false_reject:.3g} false rejects.",
     ]
+    if run.is_imported:
+        notes.append(
+            "The net was trained elsewhere. Nobody here knows on which pictures: if some of these "
+            "were among them, all numbers are too good."
+        )
     if not risk.supported:
         notes.append(
             "That is more than so few pictures can promise: the thresholds lie above all of their "

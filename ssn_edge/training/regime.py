@@ -81,7 +81,7 @@ def default_scoring(regime: Regime) -> ScoringMethod:
 
     Source:
         product.md, decision rule; supersimplenet.md section 5.3: so it was on every published data
-        set. The combination is a setting: it won on the data of `ssn_edge/README.md`, and nobody
-        has tried it on the published ones.
+        set. The combination is a setting: where there were masks it won on the data of
+        `ssn_edge/README.md`, and nobody has tried it on the published ones.
     """
     return ScoringMethod.MAP_MAX if regime is Regime.UNSUPERVISED else ScoringMethod.CLASSIFICATION

@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ from ssn_edge.training.settings import TrainingSettings
 from ssn_edge.training.step import StepResult
 from ssn_edge.training.trainer import Progress, Trainer
 from ssn_edge.training.watcher import Watcher
-from ssn_edge_calibrate.metrics import Metrics
-from ssn_edge_runtime.decision import ScoringRule, Thresholds
+from ssn_edge_calibrate import Metrics, fit_scoring_rule, image_metrics
+from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds
 from ssn_edge_runtime.preprocess import Geometry
 
 COLUMNS = (
@@ -216,6 +217,28 @@ def show(name: str, results: Sequence[Mapping[str, object]], key: str) -> str:
     return f"| {name} ({len(results)}) | " + " | ".join(cells) + " |"
 
 
+def show_scores(name: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown row: I-AUROC and AP-det of each scoring method."""
+    cells = []
+    for method in ScoringMethod:
+        found = []
+        for result in results:
+            normals = result["calibration_logits"]
+            rule = fit_scoring_rule(
+                method,
+                [each["classification"] for each in normals],
+                [each["map_max"] for each in normals],
+            )
+            scores = [
+                rule.score(each["classification"], each["map_max"]) for each in result["logits"]
+            ]
+            found.append(image_metrics([each["label"] for each in result["logits"]], scores))
+        for values in ([m.i_auroc or 0.0 for m in found], [m.ap_det or 0.0 for m in found]):
+            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
+    return f"| {name} ({len(results)}) | " + " | ".join(cells) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
@@ -243,6 +266,15 @@ def main() -> None:
         for name in options.only:
             files = sorted((options.output / name).glob("seed*.json"))
             print(show(name, [json.loads(file.read_text()) for file in files], key))
+    print(
+        "\n| run | "
+        + " | ".join(f"I-AUROC {m.value} | AP-det {m.value}" for m in ScoringMethod)
+        + " |"
+    )
+    print("|---" * 7 + "|")
+    for name in options.only:
+        files = sorted((options.output / name).glob("seed*.json"))
+        print(show_scores(name, [json.loads(file.read_text()) for file in files]))
 
 
 if __name__ == "__main__":
