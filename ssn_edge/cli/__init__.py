@@ -27,7 +27,7 @@ for verb in (demo.demo, init.init, train.train, evaluate.evaluate, export.export
     app.command()(verb)
 app.command()(info.info)
 app.command()(reproduce.reproduce)
-app.add_typer(data.app)
+app.add_typer(data.app, name="data")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 
