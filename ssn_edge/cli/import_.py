@@ -40,7 +40,8 @@ def import_(
         typer.Option(help="How it was trained: unsupervised, weak, mixed or full."),
     ] = None,
     scoring: Annotated[
-        str | None, typer.Option(help="Image score: map_max or classification; else by regime.")
+        str | None,
+        typer.Option(help="Image score: map_max, classification or combined; else by regime."),
     ] = None,
     origin: Annotated[
         str, typer.Option(help="authors or anomalib; auto finds it from the tensors' names.")

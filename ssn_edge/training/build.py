@@ -31,6 +31,11 @@ def find_device(name: str, processes: Processes = ALONE) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and processes.count > 1:
         name = f"cuda:{processes.rank}"
+    elif processes.count > 1 and name.startswith("cuda:"):
+        raise ConfigError(
+            f"device {name} was asked for by {processes.count} processes, and each needs a GPU of "
+            "its own; use --device cuda"
+        )
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or not (number.isdecimal() if ":" in name else True):
         raise ConfigError(f"device {name!r} is unknown; auto, cpu, cuda or cuda:1 fits")

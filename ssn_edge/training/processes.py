@@ -123,6 +123,9 @@ def joined_processes() -> Iterator[Processes]:
             f"torchrun started {count} processes, {here} of them on this machine; they share "
             "cached features in a file: start all on one machine"
         )
+    if torch.cuda.is_available():
+        # Collectives without a tensor of their own, as a barrier, go by the current GPU.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE
     )

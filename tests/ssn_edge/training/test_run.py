@@ -26,6 +26,7 @@ from ssn_edge.training.checkpoint import (
 )
 from ssn_edge.training.labels import LabelChoice
 from ssn_edge.training.log import LOG_NAME
+from ssn_edge.training.processes import Processes
 from ssn_edge.training.regime import Regime
 from ssn_edge.training.request import RunRequest
 from ssn_edge.training.run import RunResult, resume, train
@@ -488,6 +489,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="PyTorch sees"):
         find_device("cuda:64")
     assert find_device("cpu") == torch.device("cpu")
+
+
+def test_one_gpu_for_several_processes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="each needs a GPU of its own; use --device cuda"):
+        find_device("cuda:0", Processes(rank=0, count=2))
+    assert find_device("cpu", Processes(rank=1, count=2)) == torch.device("cpu")
 
 
 def test_the_header_of_a_checkpoint_is_json_that_anyone_can_read(whole_run: Path) -> None:
