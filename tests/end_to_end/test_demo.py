@@ -100,8 +100,8 @@ def test_stopped_while_training_it_leaves_no_half_package(tmp_path: Path) -> Non
     assert not any("3/5" in stage for stage in stages)
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert names == {"data", "line", "runs"}
-    kept = [path.name for path in (tmp_path / "demo" / "runs" / "demo").iterdir()]
-    assert kept == ["unfinished.safetensors"]
+    kept = {path.name for path in (tmp_path / "demo" / "runs" / "demo").iterdir()}
+    assert kept == {"unfinished.safetensors", "training.csv"}
 
 
 def test_stopped_before_training_it_does_not_train(tmp_path: Path) -> None:
