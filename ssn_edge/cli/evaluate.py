@@ -125,7 +125,7 @@ def metric_lines(found: EvaluatedRun) -> list[str]:
         f"  map maximum          {text(metrics.map_max.i_auroc)}   {text(metrics.map_max.ap_det)}",
         *(
             [
-                f"  both combined        {text(metrics.decided.i_auroc)}   "
+                f"  combined             {text(metrics.decided.i_auroc)}   "
                 f"{text(metrics.decided.ap_det)}"
             ]
             if found.scoring_rule.value == "combined"

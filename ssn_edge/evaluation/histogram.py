@@ -18,7 +18,11 @@ MOST_BINS = 40
 
 
 def histogram_svg(
-    normal_scores: Sequence[float], anomalous_scores: Sequence[float], threshold: float
+    normal_scores: Sequence[float],
+    anomalous_scores: Sequence[float],
+    threshold: float,
+    *,
+    unit: str = "logits",
 ) -> Markup:
     """Draw where good and defective parts score, one row each over a common axis.
 
@@ -26,9 +30,10 @@ def histogram_svg(
     sides. The rows have scales of their own, so that few defects show beside many good parts.
 
     Args:
-        normal_scores: Logits of good parts, finite.
-        anomalous_scores: Logits of defective parts, finite.
+        normal_scores: Scores of good parts, finite.
+        anomalous_scores: Scores of defective parts, finite.
         threshold: The image threshold; a score at it lies on the failing side.
+        unit: What scores are counted in.
     """
     rows = (
         ("good", "Good parts", [score - threshold for score in normal_scores]),
@@ -47,7 +52,7 @@ def histogram_svg(
     for index, (kind, title, offsets) in enumerate(rows):
         top = _TOP + index * (_ROW + _GAP)
         parts += _row_svg(kind, title, offsets, x, step, top)
-    parts += _frame_svg(x)
+    parts += _frame_svg(x, unit)
     return Markup("".join([*parts, "</svg>"]))  # numbers and our own words only
 
 
@@ -81,7 +86,7 @@ def _row_svg(
     return parts
 
 
-def _frame_svg(x: Axis) -> list[str]:
+def _frame_svg(x: Axis, unit: str) -> list[str]:
     """The common score axis and the threshold's line."""
     bottom = HEIGHT - _BOTTOM
     middle = x.place(0)
@@ -99,7 +104,7 @@ def _frame_svg(x: Axis) -> list[str]:
         )
     parts.append(
         f'<text class="label" text-anchor="middle" x="{(_LEFT + WIDTH - _RIGHT) / 2:g}" '
-        f'y="{HEIGHT - 8}">score minus threshold, in logits</text>'
+        f'y="{HEIGHT - 8}">score minus threshold, in {unit}</text>'
     )
     return parts
 

@@ -39,7 +39,7 @@ _NBSP = "\N{NO-BREAK SPACE}"
 _METHOD_TEXT = {
     ScoringMethod.CLASSIFICATION: "classification head",
     ScoringMethod.MAP_MAX: "map maximum",
-    ScoringMethod.COMBINED: "both combined",
+    ScoringMethod.COMBINED: "combined score",
 }
 
 
@@ -218,6 +218,9 @@ def render_report(report: Report) -> str:
     """
     labels, scores = report.labels_and_scores
     threshold = report.thresholds.image
+    # The combined score counts in deviations of normal parts, the other two are logits.
+    is_combined = report.scoring_rule.method is ScoringMethod.COMBINED
+    unit = "deviations" if is_combined else "logits"
     roc_place, recall_place = _operating_points(report)
     scale = fit_heat_scale(
         [each.anomaly_map for each in report.examples if each.anomaly_map is not None],
@@ -230,7 +233,10 @@ def render_report(report: Report) -> str:
             "report": report,
             "share": _share_text,
             "rule_text": _METHOD_TEXT[report.scoring_rule.method],
-            "histogram": histogram_svg(report.normal_scores, report.anomalous_scores, threshold),
+            "unit": unit,
+            "histogram": histogram_svg(
+                report.normal_scores, report.anomalous_scores, threshold, unit=unit
+            ),
             "roc": roc_svg(roc_points(labels, scores), roc_place),
             "precision_recall": precision_recall_svg(
                 precision_recall_points(labels, scores), recall_place

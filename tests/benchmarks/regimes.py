@@ -143,13 +143,18 @@ def measure(
 
 
 def perform(
-    experiment: Experiment, seed: int, data: Path, folder: Path, settings: Mapping[str, object]
+    experiment: Experiment,
+    seed: int,
+    folder: Path,
+    settings: Mapping[str, object],
+    options: argparse.Namespace,
 ) -> dict[str, object]:
     """Train and evaluate once."""
     request = RunRequest(
-        data / experiment.data,
+        options.data / experiment.data,
         columns=experiment.columns,
-        backbone="tf_efficientnet_lite0",
+        backbone=options.backbone,
+        backbone_weights=options.backbone_weights,
         geometry=Geometry(experiment.input_size_hw),
         labels=experiment.labels,
         device="cpu",
@@ -246,6 +251,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(EXPERIMENTS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], help="training settings, as noise_std=0.25")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="a timm name")
+    parser.add_argument("--backbone-weights", type=Path, help="file of its pretrained weights")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -257,7 +264,7 @@ def main() -> None:
                 continue
             print(name, "seed", seed, flush=True)
             folder = options.output / name / f"seed{seed}"
-            found = perform(EXPERIMENTS[name], seed, options.data, folder, settings)
+            found = perform(EXPERIMENTS[name], seed, folder, settings, options)
             file.write_text(json.dumps(found), encoding="utf-8")
             print("   ", np.round(np.array(found["numbers"], dtype=float), 3), flush=True)
     for key in ("numbers", "averaged"):

@@ -129,7 +129,9 @@ def test_the_combined_score_is_fitted_shown_and_exported_alike(
         found = evaluate_checkpoint(combined, max_false_reject=0.1)
         result = export_run(combined, tmp_path / "part.ssn", max_false_reject=0.1)
         line = evaluate_package(combined, result.package_path)
-    assert "both combined" in render_report(found.report)
+    page = render_report(found.report)
+    assert "threshold on the combined score" in page
+    assert "score minus threshold, in deviations" in page
     assert found.scoring_rule.method is ScoringMethod.COMBINED
     for each in found.evaluation.judged:
         decision = each.decision
