@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ssn_edge_runtime.decision import LARGEST_WEIGHT, ScoringMethod, ScoringRule, plain_rule
+from ssn_edge_runtime.decision import (
+    LARGEST_WEIGHT,
+    SMALLEST_WEIGHT,
+    ScoringMethod,
+    ScoringRule,
+    plain_rule,
+)
 from ssn_edge_runtime.errors import CalibrationError, ScoreError
 
 Logits = Sequence[float] | npt.NDArray[np.floating]
@@ -43,6 +49,6 @@ def fit_scoring_rule(
     if not np.isfinite(logits).all():
         raise ScoreError("a calibration logit is NaN or infinite; the network or export is broken")
     spreads = logits.std(axis=1, ddof=1) if count > 1 else np.ones(2)
-    weights = 1.0 / np.maximum(spreads, 1.0 / LARGEST_WEIGHT)
+    weights = np.clip(1.0 / np.maximum(spreads, 1e-9), SMALLEST_WEIGHT, LARGEST_WEIGHT)
     offset = -float(np.sum(weights * logits.mean(axis=1)))
     return ScoringRule(method, float(weights[0]), float(weights[1]), offset)

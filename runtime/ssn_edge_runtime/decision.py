@@ -23,6 +23,8 @@ LARGEST_LOGIT = 1e4
 """A logit beyond this comes from a broken engine, not from a picture."""
 LARGEST_WEIGHT = 100.0
 """Of a logit in the combined score: its normal scores spread by a hundredth."""
+SMALLEST_WEIGHT = 1e-4
+"""Below it no logit could move the combined score by 1: everything would pass."""
 
 
 class Verdict(str, Enum):
@@ -100,13 +102,16 @@ class ScoringRule:
         weights = (self.classification, self.map_max)
         if self.method is ScoringMethod.COMBINED:
             # A weight of zero or below would hide what one of the logits says, or turn it round.
-            if not all(0 < w <= LARGEST_WEIGHT for w in weights):
+            if not all(SMALLEST_WEIGHT <= w <= LARGEST_WEIGHT for w in weights):
                 raise ConfigError(
-                    f"the combined score has the weights {weights}; above 0, up to "
-                    f"{LARGEST_WEIGHT:g}, is needed"
+                    f"the combined score has the weights {weights}; {SMALLEST_WEIGHT:g} to "
+                    f"{LARGEST_WEIGHT:g} is needed"
                 )
-            if not abs(self.offset) <= LARGEST_LOGIT * LARGEST_WEIGHT:  # false for NaN, too
-                raise ConfigError(f"the combined score has the offset {self.offset}")
+            # Beyond it no pair of logits scores above 0: everything would pass. False for NaN, too.
+            if not abs(self.offset) <= LARGEST_LOGIT * sum(weights):
+                raise ConfigError(
+                    f"the combined score has the offset {self.offset}, out of its logits' reach"
+                )
         elif (*weights, self.offset) != _PLAIN[self.method]:
             raise ConfigError(
                 f"the {self.method.value} score has weights of its own: {weights}, {self.offset}"

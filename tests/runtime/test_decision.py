@@ -226,10 +226,12 @@ def test_an_unknown_has_no_score_and_no_mask() -> None:
 @pytest.mark.parametrize(
     ("method", "numbers", "message"),
     [
-        (ScoringMethod.COMBINED, (0.0, 1.0, 0.0), "above 0"),
-        (ScoringMethod.COMBINED, (1.0, -1.0, 0.0), "above 0"),
-        (ScoringMethod.COMBINED, (1.0, math.nan, 0.0), "above 0"),
-        (ScoringMethod.COMBINED, (1.0, 101.0, 0.0), "up to 100"),
+        (ScoringMethod.COMBINED, (0.0, 1.0, 0.0), "0.0001 to 100 is needed"),
+        (ScoringMethod.COMBINED, (1.0, -1.0, 0.0), "0.0001 to 100 is needed"),
+        (ScoringMethod.COMBINED, (1.0, math.nan, 0.0), "0.0001 to 100 is needed"),
+        (ScoringMethod.COMBINED, (1.0, 101.0, 0.0), "0.0001 to 100 is needed"),
+        (ScoringMethod.COMBINED, (1e-300, 1e-300, 0.0), "0.0001 to 100 is needed"),
+        (ScoringMethod.COMBINED, (1.0, 1.0, -20_001.0), "out of its logits' reach"),
         (ScoringMethod.COMBINED, (1.0, 1.0, math.inf), "offset inf"),
         (ScoringMethod.MAP_MAX, (1.0, 1.0, 0.0), "weights of its own"),
         (ScoringMethod.CLASSIFICATION, (1.0, 0.0, 2.0), "weights of its own"),
