@@ -19,13 +19,8 @@ from ssn_edge_runtime.archive import (
     local_header,
 )
 from ssn_edge_runtime.errors import ExportError, PackageError
-from ssn_edge_runtime.manifest import (
-    MANIFEST_NAME,
-    EntryDigest,
-    Manifest,
-    canonical_json,
-    manifest_to_dict,
-)
+from ssn_edge_runtime.manifest import MANIFEST_NAME, EntryDigest, Manifest
+from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
 from ssn_edge_runtime.package import Package
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, plain_rule
-from ssn_edge_runtime.errors import ConfigError, PackageError
-from ssn_edge_runtime.preprocess import Geometry, Interpolation
+from ssn_edge_runtime.decision import ScoringRule, Thresholds
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.preprocess import Geometry
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "signature.json"
 PRECISIONS = ("fp32", "fp16", "int8")
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}(/[a-z0-9][a-z0-9_.-]{0,99})?")
+MAX_SCORE_TOLERANCE = 1.0
+"""A logit; an engine that far off is another model."""
+MAX_MASK_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +67,53 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far another engine, or another device, may be from the golden pictures' outcome.
+
+    Args:
+        score: Of both logits, absolute plus relative: another CPU adds in another order, and
+            kernels of low precision round in other places.
+        mask_share: Share of the defect mask's pixels: those whose logit lies on the threshold.
+    """
+
+    score: float = 1e-3
+    mask_share: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse what would let anything through."""
+        if not 0 < self.score <= MAX_SCORE_TOLERANCE:
+            raise ConfigError(
+                f"the tolerance of scores is {self.score}; above 0, at most {MAX_SCORE_TOLERANCE}"
+            )
+        if not 0 < self.mask_share <= MAX_MASK_SHARE:
+            raise ConfigError(
+                f"the tolerance of masks is {self.mask_share}; above 0, at most {MAX_MASK_SHARE}"
+            )
+
+    def of_logit(self, logit: float) -> float:
+        """What a logit may differ by."""
+        return self.score + self.score * abs(logit)
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionEntry:
-    """One model of a package with its own certificate and default thresholds."""
+    """One model of a package with its own certificate and default thresholds.
+
+    Args:
+        model: Entry of the ONNX file.
+        certificate: Entry of what the export gate measured.
+        thresholds: Fitted on this model's own scores.
+        risk: What they were fitted for.
+        graph: Which graph it is, and which version of it, such as ``deploy-1``.
+        tolerance: For the self-test on a device.
+    """
 
     model: str
     certificate: str
     thresholds: Thresholds
     risk: Risk
+    graph: str = "reference-1"
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +146,8 @@ class Manifest:
     """Everything the line must know about a model; hashes every other entry.
 
     `colour_order` is that of the `pixels` input: ``bgr``. `training_data` is a fingerprint.
+    `frame_size_hw` is that of the training pictures in camera pixels, None where they differ: a
+    camera that gives another size was changed, or its setting was.
     """
 
     name: str
@@ -126,363 +164,5 @@ class Manifest:
     tools: Mapping[str, str]
     entries: Mapping[str, EntryDigest] = field(default_factory=dict)
     colour_order: str = "bgr"
+    frame_size_hw: tuple[int, int] | None = None
     schema: int = SCHEMA_VERSION
-
-
-def canonical_json(document: object) -> bytes:
-    """The one byte form of a JSON document: sorted keys, no blanks, UTF-8, no NaN."""
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
-    """The manifest as the JSON document that `manifest_from_dict` reads."""
-    geometry = manifest.geometry
-    statistics = manifest.input_statistics
-    return {
-        "schema": manifest.schema,
-        "name": manifest.name,
-        "created_at": manifest.created_at,
-        "geometry": {
-            "input_size_hw": list(geometry.input_size_hw),
-            "roi_xywh": None if geometry.roi_xywh is None else list(geometry.roi_xywh),
-            "interpolation": geometry.interpolation.value,
-        },
-        "colour_order": manifest.colour_order,
-        "scoring_rule": manifest.scoring_rule.value,
-        **_weights_to_dict(manifest.scoring_rule),
-        "precisions": {
-            name: {
-                "model": entry.model,
-                "certificate": entry.certificate,
-                "thresholds": {
-                    "image": entry.thresholds.image,
-                    "pixel": entry.thresholds.pixel,
-                    "min_area_px": entry.thresholds.min_area_px,
-                },
-                "risk": {
-                    "max_false_reject": entry.risk.max_false_reject,
-                    "normals": entry.risk.normals,
-                    "supported": entry.risk.supported,
-                },
-            }
-            for name, entry in manifest.precisions.items()
-        },
-        "variant": manifest.variant,
-        "regime": manifest.regime,
-        "backbone": manifest.backbone,
-        "training_data": manifest.training_data,
-        "input_statistics": {
-            "channel_means": [[r.low, r.high] for r in statistics.channel_means],
-            "contrast": [statistics.contrast.low, statistics.contrast.high],
-            "sharpness": [statistics.sharpness.low, statistics.sharpness.high],
-        },
-        "golden": [
-            {
-                "picture": golden.picture,
-                "expected": {
-                    precision: {
-                        "classification_logit": scores.classification_logit,
-                        "map_max_logit": scores.map_max_logit,
-                        "mask": scores.mask,
-                    }
-                    for precision, scores in golden.expected.items()
-                },
-            }
-            for golden in manifest.golden
-        ],
-        "tools": dict(manifest.tools),
-        "entries": {
-            name: {"bytes": digest.size_bytes, "sha256": digest.sha256}
-            for name, digest in manifest.entries.items()
-        },
-    }
-
-
-def manifest_from_json(data: bytes) -> Manifest:
-    """Read a manifest, strictly: every field there, none besides, each of its type.
-
-    Raises:
-        PackageError: Not canonical JSON, an unknown schema, or a field that is missing, unknown or
-            of the wrong type.
-    """
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise PackageError("manifest.json is not JSON; export the package again") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA_VERSION or isinstance(schema, bool):
-        raise PackageError(
-            f"manifest.json has schema {schema!r}, this ssn-edge reads {SCHEMA_VERSION}; "
-            "update ssn-edge or export the package again"
-        )
-    try:
-        canonical = canonical_json(document)
-    except (ValueError, RecursionError) as error:
-        raise PackageError(
-            "manifest.json holds a number that is not finite or a text that is not Unicode; "
-            "export the package again"
-        ) from error
-    if canonical != data:
-        raise PackageError("manifest.json is not in its canonical form; export the package again")
-    try:
-        return _manifest(_Fields(document, "manifest"))
-    except ConfigError as error:
-        raise PackageError(f"manifest.json: {error}") from error
-
-
-class _Fields:
-    """A JSON object whose fields are taken one by one, each with its type."""
-
-    def __init__(self, document: object, where: str) -> None:
-        if not isinstance(document, dict):
-            raise PackageError(f"manifest.json: {where} is not an object")
-        self._left = cast(dict[str, Any], dict(document))
-        self._where = where
-
-    def take(self, key: str) -> Any:  # the callers below narrow it
-        if key not in self._left:
-            raise PackageError(f"manifest.json: {self._where} lacks {key!r}")
-        return self._left.pop(key)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._left)
-
-    def done(self) -> None:
-        if self._left:
-            raise PackageError(f"manifest.json: {self._where} has an unknown {min(self._left)!r}")
-
-    def text(self, key: str) -> str:
-        value = self.take(key)
-        if not isinstance(value, str):
-            raise self.wrong(key, "a text")
-        return value
-
-    def number(self, key: str) -> float:
-        return _number(self.take(key), f"{self._where}.{key}")
-
-    def whole(self, key: str) -> int:
-        value = self.take(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.wrong(key, "a whole number")
-        return value
-
-    def truth(self, key: str) -> bool:
-        value = self.take(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.take(key)
-        if value not in choices:
-            raise self.wrong(key, f"one of {', '.join(choices)}")
-        return cast(str, value)
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        value = self.take(key)
-        if not isinstance(value, list) or len(value) != count:
-            raise self.wrong(key, f"a list of {count} numbers")
-        return tuple(_number(each, f"{self._where}.{key}") for each in value)
-
-    def entries(self, key: str) -> dict[str, Any]:
-        value = self.take(key)
-        if not isinstance(value, dict):
-            raise self.wrong(key, "an object")
-        return cast(dict[str, Any], value)
-
-    def items(self, key: str) -> list[Any]:
-        value = self.take(key)
-        if not isinstance(value, list):
-            raise self.wrong(key, "a list")
-        return value
-
-    def wrong(self, key: str, wanted: str) -> PackageError:
-        return PackageError(f"manifest.json: {self._where}.{key} is not {wanted}")
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PackageError(f"manifest.json: {where} is not a number")
-    try:
-        number = float(value)
-    except OverflowError as error:
-        raise PackageError(f"manifest.json: {where} is out of range") from error
-    if not math.isfinite(number):
-        raise PackageError(f"manifest.json: {where} is not finite")
-    return number
-
-
-def _manifest(fields: _Fields) -> Manifest:
-    manifest = Manifest(
-        schema=fields.whole("schema"),
-        name=fields.text("name"),
-        created_at=fields.text("created_at"),
-        geometry=_geometry(_Fields(fields.take("geometry"), "geometry")),
-        colour_order=fields.choice("colour_order", ("bgr",)),
-        scoring_rule=_scoring_rule(fields),
-        precisions={
-            name: _precision(name, _Fields(entry, f"precisions.{name}"))
-            for name, entry in fields.entries("precisions").items()
-        },
-        variant=fields.text("variant"),
-        regime=fields.text("regime"),
-        backbone=fields.text("backbone"),
-        training_data=fields.text("training_data"),
-        input_statistics=_statistics(_Fields(fields.take("input_statistics"), "input_statistics")),
-        golden=tuple(_golden(_Fields(item, "golden")) for item in fields.items("golden")),
-        tools=_tools(_Fields(fields.take("tools"), "tools")),
-        entries={
-            name: _digest(name, _Fields(entry, f"entries.{name}"))
-            for name, entry in fields.entries("entries").items()
-        },
-    )
-    fields.done()
-    _check_references(manifest)
-    return manifest
-
-
-def _weights_to_dict(rule: ScoringRule) -> dict[str, object]:
-    """What the combined score needs beside its name; nothing for the others."""
-    if rule.method is not ScoringMethod.COMBINED:
-        return {}
-    weights = {
-        "classification": rule.classification,
-        "map_max": rule.map_max,
-        "offset": rule.offset,
-    }
-    return {"score_weights": weights}
-
-
-def _scoring_rule(fields: _Fields) -> ScoringRule:
-    method = ScoringMethod(
-        fields.choice("scoring_rule", tuple(method.value for method in ScoringMethod))
-    )
-    if method is not ScoringMethod.COMBINED:
-        return plain_rule(method)
-    weights = _Fields(fields.take("score_weights"), "score_weights")
-    rule = ScoringRule(
-        method, *(weights.number(name) for name in ("classification", "map_max", "offset"))
-    )
-    weights.done()
-    return rule
-
-
-def _tools(fields: _Fields) -> dict[str, str]:
-    return {name: fields.text(name) for name in fields.names()}
-
-
-def _geometry(fields: _Fields) -> Geometry:
-    height, width = _whole_numbers(fields.numbers("input_size_hw", 2), "input_size_hw")
-    roi = fields.take("roi_xywh")
-    roi_xywh: tuple[int, int, int, int] | None = None
-    if roi is not None:
-        x, y, w, h = _whole_numbers(
-            _Fields({"roi_xywh": roi}, "geometry").numbers("roi_xywh", 4), "roi_xywh"
-        )
-        roi_xywh = (x, y, w, h)
-    interpolation = fields.choice("interpolation", tuple(each.value for each in Interpolation))
-    fields.done()
-    return Geometry((height, width), roi_xywh, Interpolation(interpolation))
-
-
-def _whole_numbers(values: tuple[float, ...], where: str) -> tuple[int, ...]:
-    if any(value != int(value) for value in values):
-        raise PackageError(f"manifest.json: geometry.{where} is not of whole numbers")
-    return tuple(int(value) for value in values)
-
-
-def _precision(name: str, fields: _Fields) -> PrecisionEntry:
-    if name not in PRECISIONS:
-        raise PackageError(
-            f"manifest.json: precision {name!r} is not one of {', '.join(PRECISIONS)}"
-        )
-    thresholds = _Fields(fields.take("thresholds"), f"precisions.{name}.thresholds")
-    min_area = thresholds.take("min_area_px")
-    risk = _Fields(fields.take("risk"), f"precisions.{name}.risk")
-    entry = PrecisionEntry(
-        model=fields.text("model"),
-        certificate=fields.text("certificate"),
-        thresholds=Thresholds(
-            image=thresholds.number("image"),
-            pixel=thresholds.number("pixel"),
-            min_area_px=None if min_area is None else _number(min_area, "min_area_px"),
-        ),
-        risk=Risk(
-            max_false_reject=risk.number("max_false_reject"),
-            normals=risk.whole("normals"),
-            supported=risk.truth("supported"),
-        ),
-    )
-    for each in (fields, thresholds, risk):
-        each.done()
-    if entry.model != f"models/{name}.onnx" or entry.certificate != f"certificates/{name}.json":
-        raise PackageError(
-            f"manifest.json: precision {name} names {entry.model} and {entry.certificate}; "
-            f"models/{name}.onnx and certificates/{name}.json are its names"
-        )
-    return entry
-
-
-def _statistics(fields: _Fields) -> InputStatistics:
-    means = fields.items("channel_means")
-    if len(means) != 3:
-        raise PackageError("manifest.json: input_statistics.channel_means is not of 3 channels")
-    ranges = [
-        Range(*_Fields({"channel": mean}, "input_statistics").numbers("channel", 2))
-        for mean in means
-    ]
-    statistics = InputStatistics(
-        channel_means=(ranges[0], ranges[1], ranges[2]),
-        contrast=Range(*fields.numbers("contrast", 2)),
-        sharpness=Range(*fields.numbers("sharpness", 2)),
-    )
-    fields.done()
-    return statistics
-
-
-def _golden(fields: _Fields) -> GoldenPicture:
-    expected = {}
-    for precision, scores in fields.entries("expected").items():
-        taken = _Fields(scores, f"golden.{precision}")
-        expected[precision] = ExpectedScores(
-            classification_logit=taken.number("classification_logit"),
-            map_max_logit=taken.number("map_max_logit"),
-            mask=taken.text("mask"),
-        )
-        taken.done()
-    golden = GoldenPicture(picture=fields.text("picture"), expected=expected)
-    fields.done()
-    return golden
-
-
-def _digest(name: str, fields: _Fields) -> EntryDigest:
-    if not _ENTRY_NAME.fullmatch(name) or name in (MANIFEST_NAME, SIGNATURE_NAME):
-        raise PackageError(f"manifest.json: {name!r} is not a name that an entry may have")
-    digest = EntryDigest(size_bytes=fields.whole("bytes"), sha256=fields.text("sha256"))
-    fields.done()
-    if not _SHA256.fullmatch(digest.sha256):
-        raise PackageError(f"manifest.json: the SHA-256 of {name} is not one")
-    return digest
-
-
-def _check_references(manifest: Manifest) -> None:
-    if not manifest.precisions:
-        raise PackageError("manifest.json: the package holds no model")
-    named = [
-        name for entry in manifest.precisions.values() for name in (entry.model, entry.certificate)
-    ]
-    for golden in manifest.golden:
-        named.append(golden.picture)
-        named.extend(scores.mask for scores in golden.expected.values())
-        if set(golden.expected) != set(manifest.precisions):
-            raise PackageError(
-                f"manifest.json: {golden.picture} does not expect something of each precision"
-            )
-    for name in named:
-        if name not in manifest.entries:
-            raise PackageError(f"manifest.json names {name}, which is not among its entries")
-    for name in manifest.entries:
-        if name.startswith("models/") and name not in named:
-            raise PackageError(f"manifest.json: {name} is a model that was not certified")

@@ -13,12 +13,8 @@ from typing import BinaryIO
 
 from ssn_edge_runtime.archive import ArchiveEntry, read_directory
 from ssn_edge_runtime.errors import PackageError
-from ssn_edge_runtime.manifest import (
-    MANIFEST_NAME,
-    SIGNATURE_NAME,
-    Manifest,
-    manifest_from_json,
-)
+from ssn_edge_runtime.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
+from ssn_edge_runtime.manifest_json import manifest_from_json
 from ssn_edge_runtime.onnx_scan import check_onnx
 
 MAX_MANIFEST_BYTES = 8 * 2**20

@@ -25,7 +25,7 @@ def info(
     with reporting(context) as out:
         from ssn_edge.project import find_package
         from ssn_edge_runtime import Package
-        from ssn_edge_runtime.manifest import manifest_to_dict
+        from ssn_edge_runtime.manifest_json import manifest_to_dict
 
         path = find_package(package)
         with Package.open(path) as opened:

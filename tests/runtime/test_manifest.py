@@ -17,10 +17,9 @@ from ssn_edge_runtime.manifest import (
     Manifest,
     Range,
     Risk,
-    canonical_json,
-    manifest_from_json,
-    manifest_to_dict,
+    Tolerance,
 )
+from ssn_edge_runtime.manifest_json import canonical_json, manifest_from_json, manifest_to_dict
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
 
 DIGEST = EntryDigest(5, "a" * 64)
@@ -67,7 +66,12 @@ def paths(document: object, *above: str | int) -> list[tuple[str | int, ...]]:
 
 def test_a_manifest_comes_back_as_it_was(whole: Manifest) -> None:
     assert manifest_from_json(canonical_json(manifest_to_dict(whole))) == whole
-    cut = replace(whole, geometry=Geometry((48, 64), (1, 2, 30, 40), Interpolation.LINEAR))
+    cut = replace(
+        whole,
+        geometry=Geometry((48, 64), (1, 2, 30, 40), Interpolation.LINEAR),
+        frame_size_hw=(480, 640),
+        precisions={"fp32": replace(whole.precisions["fp32"], tolerance=Tolerance(0.02, 0.01))},
+    )
     assert manifest_from_json(canonical_json(manifest_to_dict(cut))) == cut
 
 
@@ -121,9 +125,9 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("schema",), 2, "has schema 2, this ssn-edge reads 1; update ssn-edge"),
+        (("schema",), 1, "has schema 1, this ssn-edge reads 2; update ssn-edge"),
         (("schema",), True, "has schema True"),
-        (("schema",), 1.0, "schema is not a whole number"),
+        (("schema",), 2.0, "schema is not a whole number"),
         (("name",), 3, "manifest.name is not a text"),
         (("colour_order",), "rgb", "colour_order is not one of bgr"),
         (("scoring_rule",), "mean", "not one of classification, map_max, combined"),
@@ -143,6 +147,13 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
         (("precisions", "fp32", "risk", "max_false_reject"), 1.5, "is a share"),
         (("precisions", "fp32", "risk", "normals"), -1, "not a whole number"),
         (("precisions", "fp32", "risk", "supported"), 1, "not true or false"),
+        (("precisions", "fp32", "graph"), None, "graph is not a text"),
+        (("precisions", "fp32", "tolerance", "score"), 0, "tolerance of scores is 0"),
+        (("precisions", "fp32", "tolerance", "score"), 1.5, "tolerance of scores is 1.5"),
+        (("precisions", "fp32", "tolerance", "mask_share"), 0.5, "tolerance of masks is 0.5"),
+        (("frame_size_hw",), [480], "not a list of 2 numbers"),
+        (("frame_size_hw",), [480, 640.5], "frame_size_hw is not of whole numbers"),
+        (("frame_size_hw",), [0, 640], "frame_size_hw is 0 x 640"),
         (("input_statistics", "contrast"), [5, 4], "holds nothing"),
         (("input_statistics", "channel_means"), [[1, 2]], "not of 3 channels"),
         (("golden", 0, "expected"), {}, "does not expect something of each precision"),
@@ -176,13 +187,13 @@ def test_a_precision_that_is_none_is_refused(whole: Manifest) -> None:
         b"{",
         b"[]",
         b"null",
-        b'{"schema":1,"schema":1}',
+        b'{"schema":2,"schema":1}',
         b"\xff\xfe{}",
         b"[" * 100_000,
         b'{"a":' * 900 + b"1" + b"}" * 900,
-        b'{"schema":1,"x":NaN}',
-        b'{"schema":1,"x":1e999}',
-        b'{"schema":1,"x":"\\ud800"}',
+        b'{"schema":2,"x":NaN}',
+        b'{"schema":2,"x":1e999}',
+        b'{"schema":2,"x":"\\ud800"}',
     ],
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:

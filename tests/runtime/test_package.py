@@ -21,7 +21,8 @@ from ssn_edge_export.package_writer import write_package
 from ssn_edge_runtime import archive, package
 from ssn_edge_runtime.archive import ArchiveEntry
 from ssn_edge_runtime.errors import ExportError, PackageError
-from ssn_edge_runtime.manifest import EntryDigest, Manifest, canonical_json, manifest_to_dict
+from ssn_edge_runtime.manifest import EntryDigest, Manifest
+from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
 from ssn_edge_runtime.package import Package
 
 Contents = tuple[Manifest, Mapping[str, bytes]]
@@ -283,8 +284,8 @@ def test_an_unknown_schema_is_refused(
     package_contents: Contents, refused: Callable[[bytes], str]
 ) -> None:
     manifest, entries = package_contents
-    contents = all_contents((replace(manifest, schema=2), entries))
-    assert "has schema 2, this ssn-edge reads 1" in refused(stored(contents))
+    contents = all_contents((replace(manifest, schema=3), entries))
+    assert "has schema 3, this ssn-edge reads 2" in refused(stored(contents))
 
 
 def test_a_model_that_needs_other_files_is_refused(

@@ -11,7 +11,8 @@ import pytest
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Reason
-from ssn_edge_runtime.manifest import Manifest, manifest_to_dict
+from ssn_edge_runtime.manifest import Manifest
+from ssn_edge_runtime.manifest_json import manifest_to_dict
 
 README = Path(__file__).parents[2] / "runtime" / "README.md"
 
