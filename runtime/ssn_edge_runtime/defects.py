@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
 from ssn_edge_runtime.normalised import normalised_score
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,38 +49,77 @@ def find_defects(
     """
     if not mask.any():
         return ()
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    x0, y0, region_width, region_height = region_xywh
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     mask_height, mask_width = mask.shape
+    x0, y0, region_width, region_height = region_xywh
 
-    # Sorting the masked pixels by label once beats one pass over the map for each region.
-    members = labels[mask]
+    # Sorting the runs by label once beats one pass over the map for each region, and gives areas
+    # and boxes for less than OpenCV's statistics, which look at the whole background as well.
+    runs = _runs(mask)
+    members = labels.ravel().take(runs.first)
     order = np.argsort(members, kind="stable")
-    starts = np.searchsorted(members[order], np.arange(1, count))
-    logits = anomaly_map[mask][order].astype(np.float64)
-    peaks = np.maximum.reduceat(logits, starts)
-    means = np.add.reduceat(logits, starts) / stats[1:, cv2.CC_STAT_AREA]
+    first, length, row, column = (each.take(order) for each in runs)
+    starts = np.searchsorted(members.take(order), np.arange(1, count))
+    areas = np.add.reduceat(length, starts)
+    # The sort keeps a region's runs in the order of their rows.
+    top, bottom = row[starts], row[np.append(starts[1:], len(row)) - 1] + 1
+    left = np.minimum.reduceat(column, starts)
+    right = np.maximum.reduceat(column + length, starts)
 
-    defects = []
-    for index in np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable"):
-        left, top, width, height, pixels = (int(value) for value in stats[index + 1])
-        defects.append(
-            Defect(
-                box_xyxy=(
-                    # Whole numbers: 180 * (432 / 320) is above 243, and its ceiling outside.
-                    x0 + left * region_width // mask_width,
-                    y0 + top * region_height // mask_height,
-                    x0 + _ceil_div((left + width) * region_width, mask_width),
-                    y0 + _ceil_div((top + height) * region_height, mask_height),
-                ),
-                # Rounded once: a region of exactly the minimum area must not fall below it.
-                area_px=pixels * region_width * region_height / (mask_width * mask_height),
-                peak=normalised_score(float(peaks[index]), pixel_threshold),
-                mean=normalised_score(float(means[index]), pixel_threshold),
-            )
+    # All pixels, region by region: those of a run follow one another.
+    before = np.cumsum(length) - length
+    pixels = np.repeat(first - before, length) + np.arange(before[-1] + length[-1])
+    logits = anomaly_map.ravel().take(pixels).astype(np.float64)
+    peaks = np.maximum.reduceat(logits, before[starts])
+    means = np.add.reduceat(logits, before[starts]) / areas
+    # Whole numbers: 180 * (432 / 320) is above 243, and its ceiling outside.
+    found = (
+        x0 + left * region_width // mask_width,
+        y0 + top * region_height // mask_height,
+        x0 + _ceil_div(right * region_width, mask_width),
+        y0 + _ceil_div(bottom * region_height, mask_height),
+        areas,
+        peaks,
+        means,
+    )
+    region_area, mask_area = region_width * region_height, mask_width * mask_height
+    largest_first = np.argsort(-areas, kind="stable")
+    return tuple(
+        Defect(
+            box_xyxy=(x_left, y_top, x_right, y_bottom),
+            # Rounded once: a region of exactly the minimum area must not fall below it.
+            area_px=area * region_area / mask_area,
+            peak=normalised_score(peak, pixel_threshold),
+            mean=normalised_score(mean, pixel_threshold),
         )
-    return tuple(defects)
+        for x_left, y_top, x_right, y_bottom, area, peak, mean in zip(
+            *(each[largest_first].tolist() for each in found), strict=True
+        )
+    )
 
 
-def _ceil_div(dividend: int, divisor: int) -> int:
+class _Runs(NamedTuple):
+    """Masked pixels that follow one another in a row, in the order of the rows."""
+
+    first: IntArray  # index of the first pixel in the mask, row after row
+    length: IntArray
+    row: IntArray
+    column: IntArray  # of the first pixel
+
+
+def _runs(mask: BoolMask) -> _Runs:
+    height, width = mask.shape
+    # A column of background before each row, and a pixel after the last, end every run.
+    stride = width + 1
+    padded = np.zeros(height * stride + 1, dtype=np.bool_)
+    padded[:-1].reshape(height, stride)[:, 1:] = mask
+    edges = np.flatnonzero(padded[1:] != padded[:-1]) + 1
+    start, end = edges[::2], edges[1::2]
+    row = start // stride
+    return _Runs(
+        first=start - row - 1, length=end - start, row=row, column=start - row * stride - 1
+    )
+
+
+def _ceil_div(dividend: IntArray, divisor: int) -> IntArray:
     return -(-dividend // divisor)

@@ -10,5 +10,7 @@ def normalised_score(logit: float, threshold: float) -> float:
 
     Decisions are made on logits: the sigmoid saturates and ties.
     """
-    difference = max(-700.0, min(700.0, logit - threshold))
+    difference = logit - threshold
+    if not -700.0 <= difference <= 700.0:  # beyond it the exponential overflows
+        difference = max(-700.0, min(700.0, difference))
     return 1.0 / (1.0 + math.exp(-difference))

@@ -121,7 +121,7 @@ def preprocess(frame: ByteImage, geometry: Geometry) -> ByteImage:
     region = frame[y : y + height, x : x + width]
     resized = _resize(region, geometry)
     if resized.ndim == 2:
-        return np.repeat(resized[:, :, None], 3, axis=2)  # (h, w, 3)
+        return np.asarray(cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR))  # (h, w, 3)
     return resized
 
 

@@ -192,6 +192,28 @@ def test_the_normalised_score_keeps_the_order(
     assert normalised_score(threshold, threshold) == 0.5
 
 
+@pytest.mark.parametrize("far", [701.0, 1e300, math.inf])
+def test_the_normalised_score_ends_where_an_exponential_would_overflow(far: float) -> None:
+    assert normalised_score(far, 0) == normalised_score(700, 0) == 1
+    assert normalised_score(-far, 0) == normalised_score(-700, 0)
+    assert 0 < normalised_score(-far, 0) < 1e-300
+
+
+def test_the_stages_of_a_decision_are_told_in_their_order() -> None:
+    told: list[str] = []
+    found = judgement(map_max=1.0)
+    decision = decide(
+        found,
+        thresholds=Thresholds(image=0.0, pixel=0.0),
+        rule=ScoringRule.MAP_MAX,
+        geometry=GEOMETRY,
+        frame_size_hw=SIZE_HW,
+        on_stage=told.append,
+    )
+    assert told == ["threshold", "defects"]
+    assert decision.defects == judged(found, Thresholds(image=0.0, pixel=0.0)).defects
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.1e4, -1e300])
 def test_thresholds_that_no_score_can_reach_are_refused(value: float) -> None:
     with pytest.raises(ConfigError, match="the image threshold is"):

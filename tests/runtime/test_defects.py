@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +72,53 @@ def test_the_areas_sum_to_the_masks_and_the_boxes_hold_it(
         assert 0 <= each.mean <= each.peak <= 1
         outside[top:bottom, left:right] = False
     assert not outside.any()
+
+
+@given(mask=masks, width=sides, height=sides, seed=st.integers(0, 9))
+def test_every_region_is_what_opencvs_statistics_and_a_look_at_it_alone_give(
+    mask: BoolMask, width: int, height: int, seed: int
+) -> None:
+    anomaly_map = np.random.default_rng(seed).normal(size=SIZE_HW).astype(np.float32)
+    found = find_defects(mask, anomaly_map, pixel_threshold=0.5, region_xywh=(0, 0, width, height))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    # Regions of one area stay in the order of OpenCV's labels.
+    expected = [1 + int(i) for i in np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")]
+    assert len(found) == len(expected) == count - 1
+    for defect, label in zip(found, expected, strict=True):
+        left, top, box_width, box_height, area = (int(value) for value in stats[label])
+        assert defect.box_xyxy == (
+            left * width // SIZE_HW[1],
+            top * height // SIZE_HW[0],
+            -(-(left + box_width) * width // SIZE_HW[1]),
+            -(-(top + box_height) * height // SIZE_HW[0]),
+        )
+        assert defect.area_px == area * width * height / (SIZE_HW[0] * SIZE_HW[1])
+        logits = anomaly_map[labels == label].astype(np.float64)
+        assert defect.peak == normalised_score(float(logits.max()), 0.5)
+        assert defect.mean == pytest.approx(normalised_score(float(logits.mean()), 0.5), rel=1e-12)
+
+
+def test_mask_and_map_may_be_views() -> None:
+    mask, anomaly_map = np.zeros((40, 64), np.bool_), np.zeros((40, 64), np.float32)
+    mask[5:9, 8:16] = True
+    anomaly_map[5:9, 8:16] = np.arange(32).reshape(4, 8)
+    seen = [
+        find_defects(of_mask, of_map, pixel_threshold=0.0, region_xywh=(0, 0, 40, 64))
+        for of_mask, of_map in (
+            (mask.T[::2], anomaly_map.T[::2]),
+            (mask.T[::2].copy(), anomaly_map.T[::2].copy()),
+        )
+    ]
+    assert seen[0] == seen[1] != ()
+
+
+def test_a_defect_holds_plain_numbers() -> None:
+    mask = np.ones(SIZE_HW, np.bool_)
+    (defect,) = find_defects(
+        mask, mask.astype(np.float32), pixel_threshold=1.0, region_xywh=(0, 0, 7, 9)
+    )
+    assert {type(side) for side in defect.box_xyxy} == {int}
+    assert {type(value) for value in (defect.area_px, defect.peak, defect.mean)} == {float}
 
 
 def test_a_box_at_the_far_edge_does_not_leave_the_frame() -> None:
