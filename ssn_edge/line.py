@@ -29,6 +29,7 @@ class LineRequest:
         output: Folder of the journal and the pictures.
         keep: Whose pictures are kept: all, rejects or none.
         engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         durable: Sync each record to disk before the next part.
         max_frames: End after so many frames; None for until the end.
     """
@@ -38,6 +39,7 @@ class LineRequest:
     output: Path
     keep: str = "rejects"
     engine: str = "auto"
+    precision: str = "auto"
     durable: bool = False
     max_frames: int | None = None
 
@@ -71,10 +73,12 @@ def run_package(
     """Judge every frame of a source with a package; see `ssn_edge_runtime.loop.run_line`.
 
     Raises:
-        ConfigError: No such policy or engine, or a source of a kind that is not read here.
+        ConfigError: No such policy, engine or precision, or a source of a kind that is not read
+            here.
         SourceError: No such source, or it was lost for good.
         PackageError: Not a whole, unchanged package.
-        EngineError: The engine cannot run here.
+        EngineError: The engine cannot run here, or has no device certificate.
+        CertificateError: It fails the self-test.
         StorageError: Decisions cannot be written.
     """
 
@@ -84,7 +88,9 @@ def run_package(
     keep = request.keep_policy
     source = open_source(request.device)
     with ExitStack() as opened:
-        inspector = opened.enter_context(Inspector.open(request.package, engine=request.engine))
+        inspector = opened.enter_context(
+            Inspector.open(request.package, engine=request.engine, precision=request.precision)
+        )
         # The camera before the journal: without one, nothing is written.
         opened.enter_context(source)
         journal = opened.enter_context(Journal(request.output, durable=request.durable))

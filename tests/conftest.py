@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder} (set SSN_EDGE_SHARED)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An engine cache of the tests' own: what this machine was certified for does not count."""
+    folder = tmp_path_factory.mktemp("engine_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSN_EDGE_CACHE", str(folder))
+        yield folder

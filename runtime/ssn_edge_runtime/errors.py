@@ -12,6 +12,7 @@
     ├── ExportError             4   tracing failed, or the exported graph decides differently
     ├── CalibrationError        4   too few pictures for the promise
     ├── EngineError             5   cannot be loaded or run on this device
+    │   └── CertificateError    4   decides differently from what its package was certified for
     ├── SourceError             5   a camera that does not open, stalls or changes its size
     └── StorageError            5   decisions can no longer be written
 
@@ -24,6 +25,7 @@ from typing import ClassVar
 
 __all__ = [
     "CalibrationError",
+    "CertificateError",
     "CheckpointError",
     "ConfigError",
     "DatasetError",
@@ -94,6 +96,12 @@ class EngineError(SsnEdgeError):
     """An engine cannot be loaded or run on this device."""
 
     exit_code = 5
+
+
+class CertificateError(EngineError):
+    """An engine decides differently from what its package was certified for."""
+
+    exit_code = 4
 
 
 class SourceError(SsnEdgeError):

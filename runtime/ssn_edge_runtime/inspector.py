@@ -14,8 +14,9 @@ import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds, decide, unknown
-from ssn_edge_runtime.engines import choose_precision, open_engine
+from ssn_edge_runtime.engines import choose_engine
 from ssn_edge_runtime.engines.base import Engine
+from ssn_edge_runtime.engines.cache import EngineCache
 from ssn_edge_runtime.errors import ScoreError, SsnEdgeError
 from ssn_edge_runtime.frame_checks import check_input, measure_input
 from ssn_edge_runtime.manifest import Manifest
@@ -76,8 +77,13 @@ class Inspector:
         precision: str = "auto",
         thresholds: Thresholds | None = None,
         self_test: bool = True,
+        threads: int = 0,
+        cache: EngineCache | None = None,
     ) -> Inspector:
         """Open a package, load and warm up its model, and test it on golden pictures.
+
+        Every engine but ``onnxruntime-cpu`` needs a device certificate that fits: `ssn-edge verify`
+        or `ssn-edge build` makes it.
 
         Args:
             path: A model package, ``part.ssn``.
@@ -85,20 +91,25 @@ class Inspector:
             precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
             thresholds: In place of the package's own.
             self_test: Whether to run `SELF_TEST_PICTURES` golden pictures first.
+            threads: Of a CPU engine; 0 lets it choose.
+            cache: Where plans and device certificates are; None for this device's.
 
         Raises:
             ConfigError: An engine that is not known, or a precision that is not in the package.
             PackageError: Not a whole, unchanged package.
-            EngineError: The engine cannot be loaded here, or fails the self-test.
+            EngineError: The engine cannot be loaded here or has no device certificate that fits.
+            CertificateError: It fails the self-test.
         """
         with contextlib.ExitStack() as opened:
             package = opened.enter_context(Package.open(path))
-            chosen = choose_precision(package.manifest, precision)
+            choice = choose_engine(
+                package, engine=engine, precision=precision, threads=threads, cache=cache
+            )
             inspector = opened.enter_context(
                 cls(
-                    open_engine(package, engine=engine, precision=precision),
+                    choice.open(),
                     package.manifest,
-                    precision=chosen,
+                    precision=choice.precision,
                     package_id=package.package_id,
                     thresholds=thresholds,
                     package=package,
@@ -145,7 +156,8 @@ class Inspector:
             How many were run.
 
         Raises:
-            EngineError: Another score, verdict or mask than certified.
+            CertificateError: Another score, verdict or mask than certified.
+            EngineError: The engine failed.
             PackageError: The package holds no golden pictures, or was changed.
             RuntimeError: The inspector is closed, or was not made from a package.
         """
@@ -177,10 +189,9 @@ class Inspector:
         return self._engine.name
 
     @property
-    def model_sha256(self) -> str:
-        """SHA-256 of the model's ONNX file; empty if the manifest lists no entries."""
-        digest = self._manifest.entries.get(self._manifest.precisions[self._precision].model)
-        return "" if digest is None else digest.sha256
+    def engine_sha256(self) -> str:
+        """SHA-256 of the file that runs: the plan where there is one, else the ONNX file."""
+        return self._engine.identity
 
     @property
     def thresholds(self) -> Thresholds:
@@ -226,7 +237,7 @@ class Inspector:
             check_frame(frame)
             failure = Reason.FRAME_SIZE
             frame_size_hw = (frame.shape[0], frame.shape[1])
-            self.geometry.region_xywh(frame_size_hw)
+            self._check_frame_size(frame_size_hw)
             failure = Reason.BAD_FRAME
             pixels = preprocess(frame, self.geometry)
             fault = check_input(measure_input(pixels), self._manifest.input_statistics)
@@ -258,6 +269,17 @@ class Inspector:
             first_line = (str(error).splitlines() or [""])[0]
             return unknown(failure, f"{type(error).__name__}: {first_line}")
         return decision
+
+    def _check_frame_size(self, frame_size_hw: tuple[int, int]) -> None:
+        """Refuse a frame that is not the camera's whose parts were learnt."""
+        trained = self._manifest.frame_size_hw
+        if trained is not None and frame_size_hw != trained:
+            (height, width), (trained_height, trained_width) = frame_size_hw, trained
+            raise FrameError(
+                f"the frame has {width} x {height} pixels, the training pictures had "
+                f"{trained_width} x {trained_height}; set the camera back, or train on its pictures"
+            )
+        self.geometry.region_xywh(frame_size_hw)
 
 
 class _Stopwatch:

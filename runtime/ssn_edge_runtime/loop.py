@@ -54,8 +54,8 @@ class Judge(Protocol):
         ...
 
     @property
-    def model_sha256(self) -> str:
-        """Hash of the file that the engine was made from."""
+    def engine_sha256(self) -> str:
+        """Hash of the file that runs."""
         ...
 
     def inspect(self, frame: ByteImage) -> Decision:
@@ -384,7 +384,7 @@ class _Line:
             package_id=self._judge.package_id,
             precision=self._judge.precision,
             engine=self._judge.engine_name,
-            engine_sha256=self._judge.model_sha256,
+            engine_sha256=self._judge.engine_sha256,
             monotonic_ns=judged_ns,
             boot_id=boot_id(),
             clock_synchronised=clock_synchronised(),

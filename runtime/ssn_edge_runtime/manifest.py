@@ -12,7 +12,9 @@ from ssn_edge_runtime.preprocess import Geometry
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "signature.json"
-PRECISIONS = ("fp32", "fp16", "int8")
+INT8_ONNXRUNTIME = "int8-onnxruntime"
+"""INT8 in the form that ONNX Runtime's CPU kernels take; `int8` is in TensorRT's and OpenVINO's."""
+PRECISIONS = ("fp32", "fp16", "int8", INT8_ONNXRUNTIME)
 MAX_SCORE_TOLERANCE = 1.0
 """A logit; an engine that far off is another model."""
 MAX_MASK_SHARE = 0.05

@@ -103,6 +103,11 @@ class Package:
         """SHA-256 of the manifest, in hexadecimal; the manifest hashes all else."""
         return self._package_id
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether it carries a signature; this version does not check one."""
+        return SIGNATURE_NAME in self._entries
+
     def read(self, name: str) -> bytes:
         """The content of an entry, checked again: the file may have been written to since.
 

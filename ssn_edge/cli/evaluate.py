@@ -34,7 +34,7 @@ def evaluate(
         typer.Option(help="Where the data set is now, or another one to measure on."),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="What runs the package: auto or onnxruntime-cpu.")
+        str, typer.Option(help="What runs the package: auto, or as in ssn-edge run.")
     ] = "auto",
     max_false_reject: Annotated[
         str | None, typer.Option(help="For a checkpoint's thresholds, such as 1% or 0.01.")

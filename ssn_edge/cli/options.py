@@ -20,6 +20,15 @@ CheckpointOption = Annotated[
 PackageOption = Annotated[
     Path | None, typer.Option(help="Model package; without it the one in this directory.")
 ]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino or onnxruntime-cpu."
+    ),
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="auto, fp32, fp16 or int8; auto is the engine's own choice.")
+]
 DataOption = Annotated[
     Path | None, typer.Option(help="Where the data set is now, if it moved since training.")
 ]
@@ -54,6 +63,30 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
     if numbers is None or len(numbers) != 4:
         raise _wrong("--roi", text, "X,Y,WIDTH,HEIGHT in camera pixels, such as 40,0,512,480")
     return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def parse_numbers(text: str, option: str) -> tuple[int, ...]:
+    """``1,4,16`` as whole numbers.
+
+    Raises:
+        ConfigError: Anything else.
+    """
+    numbers = _whole_numbers(text.split(","))
+    if numbers is None:
+        raise _wrong(option, text, "whole numbers with commas between, such as 1,4,16,")
+    return tuple(numbers)
+
+
+def parse_words(text: str, option: str) -> tuple[str, ...]:
+    """``fp32,int8`` as words.
+
+    Raises:
+        ConfigError: An empty one.
+    """
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words):
+        raise _wrong(option, text, "words with commas between, such as fp32,int8,")
+    return words
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssn_edge.cli.console import reporting
-from ssn_edge.cli.options import JsonOption, PackageOption, project_settings
+from ssn_edge.cli.options import (
+    EngineOption,
+    JsonOption,
+    PackageOption,
+    PrecisionOption,
+    project_settings,
+)
 
 if TYPE_CHECKING:
     from ssn_edge_runtime.summary import LineSummary
@@ -31,7 +37,8 @@ def run(
     keep: Annotated[
         str | None, typer.Option(help="Whose mask and overlay are kept: all, rejects or none.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="auto or onnxruntime-cpu.")] = None,
+    engine: EngineOption = None,
+    precision: PrecisionOption = None,
     durable: Annotated[
         bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
     ] = False,
@@ -55,6 +62,7 @@ def run(
             output=output or Path(settings.output),
             keep=keep or settings.keep,
             engine=engine or settings.engine,
+            precision=precision or settings.precision,
             durable=durable,
             max_frames=max_frames,
         )

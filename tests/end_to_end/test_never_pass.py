@@ -19,7 +19,7 @@ def inspector(project: Project) -> Iterator[Inspector]:
         yield opened
 
 
-@pytest.mark.parametrize("shape", [FRAME_HW, (*FRAME_HW, 3), (480, 640, 3)])
+@pytest.mark.parametrize("shape", [FRAME_HW, (*FRAME_HW, 3)])
 @pytest.mark.parametrize("level", [0, 255, 128])
 def test_a_black_white_or_flat_grey_frame_never_passes(
     inspector: Inspector, shape: tuple[int, ...], level: int
@@ -27,6 +27,16 @@ def test_a_black_white_or_flat_grey_frame_never_passes(
     decision = inspector.inspect(np.full(shape, level, np.uint8))
     assert decision.verdict is Verdict.UNKNOWN
     assert decision.reason == "bad_exposure"
+
+
+def test_a_good_part_in_another_frame_size_than_in_training_never_passes(
+    project: Project, inspector: Inspector
+) -> None:
+    good = read_picture(project.data / "train" / "good" / "000.png")
+    assert inspector.inspect(good).verdict is not Verdict.UNKNOWN
+    decision = inspector.inspect(np.repeat(np.repeat(good, 2, axis=0), 2, axis=1))
+    assert decision.verdict is Verdict.UNKNOWN
+    assert decision.reason == "frame_size"
 
 
 def test_a_flat_frame_at_the_very_level_of_training_never_passes(

@@ -143,6 +143,31 @@ def tiny_model() -> Callable[..., onnx.ModelProto]:
 
 
 @pytest.fixture(scope="session")
+def conv_model() -> bytes:
+    """The tiny model with a convolution of random weights before its channels' mean."""
+    model = _model(batch="B")
+    rng = np.random.default_rng(3)
+    weights = {
+        "kernel": rng.normal(0, 0.2, (3, 3, 3, 3)).astype(np.float32),
+        "bias": rng.normal(0, 0.2, 3).astype(np.float32),
+    }
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in weights.items()
+    )
+    nodes = [
+        model.graph.node[0],
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel", "bias"], ["seen"], pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["seen"], ["back"], perm=[0, 2, 3, 1]),
+        *model.graph.node[1:],
+    ]
+    nodes[4].input[0] = "back"
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
 def part() -> Callable[..., ByteImage]:
     """Make a frame: `part(seed, size_hw=..., defect=...)`."""
     return _part

@@ -1,25 +1,21 @@
-"""Models in ONNX Runtime, and the choice among engines."""
+"""Models in ONNX Runtime, and the engine that plays a script."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-import logging
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
-from ssn_edge_runtime.engines import choose_precision, open_engine
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.engines.fake import FakeEngine
-from ssn_edge_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ssn_edge_runtime.errors import ConfigError, EngineError
-from ssn_edge_runtime.manifest import Manifest
-from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.engines.onnxruntime import CUDA_PROVIDER, OnnxRuntimeEngine
+from ssn_edge_runtime.errors import EngineError
 
 SIZE_HW = (48, 64)
 
@@ -179,37 +175,64 @@ def test_two_distributions_of_onnxruntime_are_refused(
         opened(tiny_model())
 
 
-def test_the_choice_of_engine_is_logged_with_its_reason(
-    package_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="ssn_edge_runtime")
-    with Package.open(package_path) as package, open_engine(package) as engine:
-        assert engine.name == "onnxruntime-cpu"
-    (message,) = (record.getMessage() for record in caplog.records)
-    assert "onnxruntime-cpu (the only one in this version)" in message
-    assert "fp32 (the first of fp32, int8, fp16)" in message
+def test_one_frame_of_a_free_batch_is_what_a_fixed_one_is(tiny_model: Build) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+    with opened(tiny_model(batch=1)) as fixed, opened(tiny_model(batch="B")) as free:
+        assert fixed.batch_size == free.batch_size == 1
+        wanted = fixed.infer(pixels, pixel_threshold=1.0)
+        found = free.infer(pixels, pixel_threshold=1.0)
+    np.testing.assert_array_equal(found.anomaly_map, wanted.anomaly_map)
+    assert found.classification_logit == wanted.classification_logit
 
 
-def test_an_engine_by_name(package_path: Path) -> None:
-    with Package.open(package_path) as package:
-        with open_engine(package, engine="onnxruntime-cpu", precision="fp32") as engine:
-            assert engine.name == "onnxruntime-cpu"
-        with pytest.raises(ConfigError, match="'tensorrt' is not known; choose one of auto, onnx"):
-            open_engine(package, engine="tensorrt")
-        with pytest.raises(ConfigError, match="'fp16' is not in the package tiny, which holds fp3"):
-            open_engine(package, precision="fp16")
+def test_a_graph_may_be_run_as_it_stands(conv_model: bytes) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (*SIZE_HW, 3), dtype=np.uint8)
+    with (
+        OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW, optimise=False) as plain,
+        OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW) as optimised,
+    ):
+        wanted = optimised.infer(pixels, pixel_threshold=1.0)
+        found = plain.infer(pixels, pixel_threshold=1.0)
+    np.testing.assert_allclose(found.anomaly_map, wanted.anomaly_map, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("held", "chosen"),
-    [(("fp16", "fp32", "int8"), "fp32"), (("fp16", "int8"), "int8"), (("fp16",), "fp16")],
-)
-def test_auto_takes_the_best_precision_for_a_cpu(
-    held: tuple[str, ...], chosen: str, manifest: Manifest
-) -> None:
-    entry = manifest.precisions["fp32"]
-    several = replace(manifest, precisions=dict.fromkeys(held, entry))
-    assert choose_precision(several) == chosen
+def test_the_identity_is_the_hash_of_the_file(conv_model: bytes) -> None:
+    with OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW) as engine:
+        assert engine.identity == hashlib.sha256(conv_model).hexdigest()
+
+
+def test_cuda_without_its_distribution_says_which_to_install(conv_model: bytes) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(EngineError, match=r"pip uninstall onnxruntime.*ssn-edge\[gpu\]"):
+        OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW, provider=CUDA_PROVIDER)
+
+
+def test_a_provider_that_leaves_the_work_to_the_processor_is_refused(conv_model: bytes) -> None:
+    helper = "AzureExecutionProvider"  # takes no node of this graph: ONNX Runtime would use the CPU
+    if helper not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no provider that can stand for one")
+    with pytest.raises(EngineError, match=f"cannot load the model with {helper}"):
+        OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW, provider=helper)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_processor_gives(conv_model: bytes) -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is not installed")
+    pixels = np.random.default_rng(5).integers(0, 256, (3, *SIZE_HW, 3), dtype=np.uint8)
+    with (
+        OnnxRuntimeEngine(conv_model, input_size_hw=SIZE_HW, batch_size=3) as processor,
+        OnnxRuntimeEngine(
+            conv_model, input_size_hw=SIZE_HW, batch_size=3, provider=CUDA_PROVIDER
+        ) as cuda,
+    ):
+        for found, wanted in zip(
+            cuda.infer_batch(pixels, pixel_threshold=1.0),
+            processor.infer_batch(pixels, pixel_threshold=1.0),
+            strict=True,
+        ):
+            np.testing.assert_allclose(found.anomaly_map, wanted.anomaly_map, atol=1e-4)
 
 
 def test_the_fake_engine_plays_its_script_again_and_again() -> None:
@@ -227,5 +250,8 @@ def test_the_fake_engine_plays_its_script_again_and_again() -> None:
         assert engine.calls == 6
     with pytest.raises(EngineError, match="closed"):
         engine.infer(pixels, pixel_threshold=0.0)
+    several = FakeEngine(script, input_size_hw=SIZE_HW, batch_size=3)
+    with pytest.raises(EngineError, match="takes 3 frames at once"):
+        several.infer(pixels, pixel_threshold=0.0)
     with pytest.raises(ValueError, match="at least one step"):
         FakeEngine((), input_size_hw=SIZE_HW)

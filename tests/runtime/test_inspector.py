@@ -87,7 +87,7 @@ def test_a_decision_carries_its_timings(inspector: Inspector, part: Part) -> Non
 def test_an_inspector_says_what_decides(inspector: Inspector, package_path: Path) -> None:
     with Package.open(package_path) as package:
         assert inspector.package_id == package.package_id
-        assert inspector.model_sha256 == package.manifest.entries["models/fp32.onnx"].sha256
+        assert inspector.engine_sha256 == package.manifest.entries["models/fp32.onnx"].sha256
     assert inspector.precision == "fp32"
     assert inspector.engine_name == "onnxruntime-cpu"
     assert inspector.thresholds == Thresholds(image=2.0, pixel=2.0)
@@ -174,6 +174,51 @@ def test_a_frame_smaller_than_the_region_of_interest_is_unknown(
         decision = inspector.inspect(part(11, size_hw=(96, 100)))
     assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.FRAME_SIZE)
     assert "reaches beyond a frame of 100 x 96 pixels" in decision.detail
+
+
+def test_a_frame_of_another_size_than_the_training_pictures_is_unknown(
+    make_package: Callable[..., Path], part: Part
+) -> None:
+    with Inspector.open(make_package(frame_size_hw=(96, 128))) as inspector:
+        assert inspector.inspect(part(11)).verdict is Verdict.PASS
+        for size_hw in ((96, 64), (192, 256), (128, 96)):
+            decision = inspector.inspect(part(11, size_hw=size_hw))
+            assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.FRAME_SIZE)
+            assert "the training pictures had 128 x 96" in decision.detail
+        assert inspector.inspect(part(11)).verdict is Verdict.PASS
+
+
+def test_an_engine_that_fails_for_good_gives_unknown_for_every_part(
+    scripted: Callable[..., Inspector], part: Part
+) -> None:
+    inspector = scripted(-1.0, *[EngineError("the GPU has fallen off the bus")] * 50)
+    assert inspector.inspect(part(11)).verdict is Verdict.PASS
+    decisions = [inspector.inspect(part(11)) for _ in range(50)]
+    assert {each.verdict for each in decisions} == {Verdict.UNKNOWN}
+    assert {each.reason for each in decisions} == {Reason.ENGINE_ERROR}
+
+
+def test_several_inspectors_in_several_threads_decide_as_one_does(
+    package_path: Path, part: Part
+) -> None:
+    frames = [part(40 + index, defect=index % 3 == 0) for index in range(9)]
+    with Inspector.open(package_path) as single:
+        wanted = [single.inspect(each).raw_score for each in frames]
+    inspectors = [Inspector.open(package_path, threads=1) for _ in range(2)]
+    found: list[list[float | None]] = []
+
+    def judge(inspector: Inspector) -> None:
+        found.append([inspector.inspect(each).raw_score for each in frames])
+
+    # Two threads to each inspector, neither of them its maker's.
+    threads = [threading.Thread(target=judge, args=(each,)) for each in inspectors * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    for inspector in inspectors:
+        inspector.close()
+    assert found == [wanted] * 4
 
 
 def test_nothing_outside_the_region_of_interest_is_looked_at(

@@ -24,6 +24,8 @@ class FakeEngine:
             `BACKGROUND_DISTANCE` below it elsewhere.
         input_size_hw: Height and width of the maps that scores are given.
         name: What the engine calls itself.
+        batch_size: How many frames `infer_batch` takes; each is a step of the script.
+        identity: What stands for the file that runs.
     """
 
     def __init__(
@@ -32,12 +34,16 @@ class FakeEngine:
         *,
         input_size_hw: tuple[int, int],
         name: str = "fake",
+        batch_size: int = 1,
+        identity: str = "0" * 64,
     ) -> None:
         if not script:
             raise ValueError("a script needs at least one step")
         self._script = tuple(script)
         self._size = input_size_hw
         self._name = name
+        self._batch_size = batch_size
+        self._identity = identity
         self.calls = 0
         self.is_closed = False
 
@@ -46,10 +52,34 @@ class FakeEngine:
         """What it was called."""
         return self._name
 
+    @property
+    def identity(self) -> str:
+        """What it was given."""
+        return self._identity
+
+    @property
+    def batch_size(self) -> int:
+        """What it was given."""
+        return self._batch_size
+
     def infer(
         self, pixels: ByteImage, *, pixel_threshold: float, region_mask: BoolMask | None = None
     ) -> Judgement:
         """Play the next step of the script; the pixels are not looked at."""
+        (judgement,) = self.infer_batch(
+            pixels[None], pixel_threshold=pixel_threshold, region_mask=region_mask
+        )
+        return judgement
+
+    def infer_batch(
+        self, pixels: ByteImage, *, pixel_threshold: float, region_mask: BoolMask | None = None
+    ) -> tuple[Judgement, ...]:
+        """Play as many steps as there are frames."""
+        if len(pixels) != self._batch_size:
+            raise EngineError(f"engine {self._name} takes {self._batch_size} frames at once")
+        return tuple(self._step(pixel_threshold, region_mask) for _ in range(self._batch_size))
+
+    def _step(self, pixel_threshold: float, region_mask: BoolMask | None) -> Judgement:
         if self.is_closed:
             raise EngineError(f"engine {self._name} is closed")
         step = self._script[self.calls % len(self._script)]

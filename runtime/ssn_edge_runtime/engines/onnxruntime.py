@@ -1,8 +1,10 @@
-"""ONNX Runtime: runs a package's model on any CPU, and later on CUDA."""
+"""ONNX Runtime: runs a package's model on any CPU, and on NVIDIA GPUs by way of CUDA."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
 from typing import Any
@@ -13,6 +15,7 @@ from ssn_edge_runtime.arrays import BoolMask, ByteImage
 from ssn_edge_runtime.decision import Judgement
 from ssn_edge_runtime.engines.base import (
     ANOMALY_MAP,
+    BATCH,
     CLASSIFICATION_LOGIT,
     DEFECT_MASK,
     MAP_MAX_LOGIT,
@@ -20,13 +23,21 @@ from ssn_edge_runtime.engines.base import (
     PIXELS,
     REGION_MASK,
 )
+from ssn_edge_runtime.engines.signature import Shape, check_signature
 from ssn_edge_runtime.errors import EngineError
 
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
 
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 _OUTPUTS = (CLASSIFICATION_LOGIT, MAP_MAX_LOGIT, ANOMALY_MAP, DEFECT_MASK)
 _LOG_ERRORS_ONLY = 3
+_ALL_ON_PROVIDER = "session.disable_cpu_ep_fallback"
+"""With it a model with a node that only the CPU can run is refused, not split between both."""
+_WRONG_IN_HALF = "WeightBiasQuantization"
+"""An optimisation that turns biases beside INT8 weights into INT32. With float16 scales the product
+of two scales leaves float16's range, and logits were seen to move by 3 (1.32)."""
 
 
 class OnnxRuntimeEngine:
@@ -35,14 +46,17 @@ class OnnxRuntimeEngine:
     Args:
         model: The ONNX file's bytes; the session keeps its own copy.
         input_size_hw: Height and width that the manifest states.
+        batch_size: Frames at once.
         provider: Execution provider; if it cannot be used, that is an error, and no other one is
             taken in silence.
-        intra_op_threads: Threads within one operator; 0 takes one for each physical core.
+        threads: Within one operator; 0 takes one for each physical core.
+        optimise: Whether ONNX Runtime may rewrite the graph; False runs each node as it stands.
+        device_id: Which GPU, for CUDA.
         name: What runs, for people and records.
 
     Raises:
-        EngineError: ONNX Runtime is not installed, or twice; the model cannot be loaded, or its
-            inputs and outputs are not those of `engines/base.py`.
+        EngineError: ONNX Runtime is not installed, or twice; the model cannot be loaded, its inputs
+            and outputs are not those of `engines/base.py`, or the provider does not really run it.
     """
 
     def __init__(
@@ -50,43 +64,78 @@ class OnnxRuntimeEngine:
         model: bytes,
         *,
         input_size_hw: tuple[int, int],
+        batch_size: int = 1,
         provider: str = CPU_PROVIDER,
-        intra_op_threads: int = 0,
+        threads: int = 0,
+        optimise: bool = True,
+        device_id: int = 0,
         name: str = "onnxruntime-cpu",
     ) -> None:
-        runtime = _import_onnxruntime()
+        runtime = import_onnxruntime()
         self._name = name
+        self._identity = hashlib.sha256(model).hexdigest()
+        self._batch_size = batch_size
         self._errors = _errors(runtime)
-        if provider not in runtime.get_available_providers():
-            raise EngineError(
-                f"onnxruntime here has no {provider}, it has "
-                f"{', '.join(runtime.get_available_providers())}; install one that has it"
-            )
+        _require(provider, runtime)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = intra_op_threads
+        options.intra_op_num_threads = threads
         options.log_severity_level = _LOG_ERRORS_ONLY
+        if not optimise:
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Fixed before the graph is optimised: with a free batch, shapes cannot be folded.
+        options.add_free_dimension_override_by_name(BATCH, batch_size)
         # Spinning threads win a little latency and take the cores of capture and outputs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # What was scanned is ONNX; never guess another format from the bytes.
         options.add_session_config_entry("session.load_model_format", "ONNX")
+        if provider != CPU_PROVIDER:
+            options.add_session_config_entry(_ALL_ON_PROVIDER, "1")
         try:
             self._session: Any = runtime.InferenceSession(
-                model, sess_options=options, providers=[provider]
+                model,
+                sess_options=options,
+                providers=[_with_options(provider, device_id)],
+                disabled_optimizers=[_WRONG_IN_HALF],
+                # Else it goes on with the CPU in silence, when it loads and later when it runs.
+                enable_fallback=0,
             )
         except self._errors as error:
             raise EngineError(
-                f"onnxruntime {runtime.__version__} cannot load the model: {_first_line(error)}"
+                f"onnxruntime {runtime.__version__} cannot load the model with {provider}: "
+                f"{_first_line(error)}"
             ) from error
         if self._session.get_providers()[0] != provider:
-            raise EngineError(f"onnxruntime could not start {provider}; run ssn-edge doctor")
-        _check_signature(self._session, input_size_hw)
+            raise EngineError(
+                f"onnxruntime {runtime.__version__} has {provider} but cannot start it; run "
+                "ssn-edge doctor, or choose --engine onnxruntime-cpu"
+            )
+        check_signature(
+            _signature(self._session.get_inputs()),
+            _signature(self._session.get_outputs()),
+            input_size_hw=input_size_hw,
+            batch_size=batch_size,
+        )
         self._everywhere = np.ones(input_size_hw, dtype=np.uint8)
+        if provider != CPU_PROVIDER:
+            # A list of providers is what was compiled in: only a run proves that one works here.
+            blank = np.zeros((batch_size, *input_size_hw, 3), dtype=np.uint8)
+            self.infer_batch(blank, pixel_threshold=0.0)
 
     @property
     def name(self) -> str:
         """What runs, such as ``onnxruntime-cpu``."""
         return self._name
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the ONNX file."""
+        return self._identity
+
+    @property
+    def batch_size(self) -> int:
+        """Frames at once."""
+        return self._batch_size
 
     def infer(
         self, pixels: ByteImage, *, pixel_threshold: float, region_mask: BoolMask | None = None
@@ -94,29 +143,46 @@ class OnnxRuntimeEngine:
         """Judge one preprocessed frame; see `Engine.infer`. The arrays are new.
 
         Raises:
-            EngineError: ONNX Runtime failed, or the engine is closed.
+            EngineError: ONNX Runtime failed, or the engine is closed or takes several frames.
         """
-        if self._session is None:
+        (judgement,) = self.infer_batch(
+            pixels[None], pixel_threshold=pixel_threshold, region_mask=region_mask
+        )
+        return judgement
+
+    def infer_batch(
+        self, pixels: ByteImage, *, pixel_threshold: float, region_mask: BoolMask | None = None
+    ) -> tuple[Judgement, ...]:
+        """Judge preprocessed frames; see `Engine.infer_batch`. The arrays are new.
+
+        Raises:
+            EngineError: ONNX Runtime failed, the engine is closed, or takes other many frames.
+        """
+        session = self._session  # another thread may close the engine from here on
+        if session is None:
             raise EngineError(f"engine {self._name} is closed")
+        if len(pixels) != self._batch_size:
+            raise EngineError(
+                f"engine {self._name} was loaded for {self._batch_size} frames at once, "
+                f"{len(pixels)} were given"
+            )
         region = self._everywhere if region_mask is None else region_mask.astype(np.uint8)
         feeds = {
-            PIXELS: pixels[None],  # (1, h, w, 3)
+            PIXELS: pixels,  # (B, h, w, 3)
             PIXEL_THRESHOLD: np.array([pixel_threshold], dtype=np.float32),
             REGION_MASK: region,
         }
         try:
-            logit, map_max, anomaly_map, defect_mask = self._session.run(_OUTPUTS, feeds)
+            outputs = session.run(_OUTPUTS, feeds)
         except self._errors as error:
             raise EngineError(f"onnxruntime failed: {_first_line(error)}") from error
-        return Judgement(
-            classification_logit=float(logit[0]),
-            map_max_logit=float(map_max[0]),
-            anomaly_map=anomaly_map[0],
-            defect_mask=defect_mask[0],
+        return tuple(
+            Judgement(float(logit), float(map_max), anomaly_map, defect_mask)
+            for logit, map_max, anomaly_map, defect_mask in zip(*outputs, strict=True)
         )
 
     def close(self) -> None:
-        """Drop the session; a second call does nothing."""
+        """Drop the session, once a running call has ended; a second call does nothing."""
         self._session = None
 
     def __enter__(self) -> OnnxRuntimeEngine:
@@ -133,7 +199,41 @@ class OnnxRuntimeEngine:
         self.close()
 
 
-def _import_onnxruntime() -> ModuleType:
+def _require(provider: str, runtime: ModuleType) -> None:
+    available = runtime.get_available_providers()
+    if provider in available:
+        return
+    if provider == CUDA_PROVIDER and _is_installed("onnxruntime"):
+        raise EngineError(
+            "onnxruntime here has no CUDA; pip uninstall onnxruntime, then "
+            "pip install 'ssn-edge[gpu]' (on a Jetson use TensorRT: ssn-edge build)"
+        )
+    raise EngineError(
+        f"onnxruntime here has no {provider}, it has {', '.join(available)}; install one that "
+        "has it"
+    )
+
+
+def _with_options(provider: str, device_id: int) -> str | tuple[str, dict[str, str]]:
+    if provider != CUDA_PROVIDER:
+        return provider
+    # TF32 keeps ten bits of a float's 23: FP32 would not be what the package was certified for.
+    return provider, {"device_id": str(device_id), "use_tf32": "0"}
+
+
+def _signature(values: Sequence[Any]) -> dict[str, tuple[str, Shape]]:
+    return {
+        value.name: (value.type.removeprefix("tensor(").removesuffix(")"), value.shape)
+        for value in values
+    }
+
+
+def import_onnxruntime() -> ModuleType:
+    """ONNX Runtime, without its telemetry; nobody else imports it.
+
+    Raises:
+        EngineError: It is not installed, or twice.
+    """
     installed = [name for name in _DISTRIBUTIONS if _is_installed(name)]
     if len(installed) > 1:
         # Both write the same files: which one runs depends on the order of their installation.
@@ -141,6 +241,8 @@ def _import_onnxruntime() -> ModuleType:
             f"{' and '.join(installed)} are both installed and overwrite each other; "
             f"pip uninstall {' '.join(installed)}, then install the one that you need"
         )
+    # Since 1.29 the builds for Linux, too, report to their maker; nothing on a device may.
+    os.environ.setdefault(_NO_TELEMETRY, "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -169,62 +271,3 @@ def _errors(runtime: ModuleType) -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-_Shape = Sequence[int | str | None]
-
-
-def _check_signature(session: Any, input_size_hw: tuple[int, int]) -> None:
-    """Compare the graph's inputs and outputs with the contract; the batch is 1 or free."""
-    height, width = input_size_hw
-    _compare(
-        "input",
-        {value.name: (value.type, value.shape) for value in session.get_inputs()},
-        {
-            PIXELS: ("tensor(uint8)", ("B", height, width, 3)),
-            PIXEL_THRESHOLD: ("tensor(float)", (1,)),
-            REGION_MASK: ("tensor(uint8)", (height, width)),
-        },
-    )
-    _compare(
-        "output",
-        {value.name: (value.type, value.shape) for value in session.get_outputs()},
-        {
-            CLASSIFICATION_LOGIT: ("tensor(float)", ("B",)),
-            MAP_MAX_LOGIT: ("tensor(float)", ("B",)),
-            ANOMALY_MAP: ("tensor(float)", ("B", height, width)),
-            DEFECT_MASK: ("tensor(uint8)", ("B", height, width)),
-        },
-    )
-
-
-def _compare(
-    what: str, found: dict[str, tuple[str, _Shape]], wanted: dict[str, tuple[str, _Shape]]
-) -> None:
-    if set(found) != set(wanted):
-        raise EngineError(
-            f"the model's {what}s are {', '.join(sorted(found))}; {', '.join(sorted(wanted))} are "
-            "needed, export the package again"
-        )
-    for name, (wanted_type, wanted_shape) in wanted.items():
-        found_type, found_shape = found[name]
-        is_free = what == "output"  # shape inference may leave an output's sizes unnamed
-        if found_type != wanted_type or not _fits(found_shape, wanted_shape, is_free=is_free):
-            raise EngineError(
-                f"the model's {what} {name} is {_text(found_type, found_shape)}; "
-                f"{_text(wanted_type, wanted_shape)} is needed, export the package again"
-            )
-
-
-def _fits(found: _Shape, wanted: _Shape, *, is_free: bool) -> bool:
-    return len(found) == len(wanted) and all(
-        (size in (1, None) or isinstance(size, str))
-        if target == "B"
-        else size == target or (is_free and not isinstance(size, int))
-        for size, target in zip(found, wanted, strict=True)
-    )
-
-
-def _text(dtype: str, shape: _Shape) -> str:
-    sizes = ", ".join("?" if size is None else str(size) for size in shape)
-    return f"{dtype.removeprefix('tensor(').removesuffix(')')} ({sizes})"

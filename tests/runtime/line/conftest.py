@@ -38,7 +38,7 @@ class BrightnessJudge:
     package_id = "ab" * 32
     precision = "fp32"
     engine_name = "brightness"
-    model_sha256 = "cd" * 32
+    engine_sha256 = "cd" * 32
 
     def inspect(self, frame: ByteImage) -> Decision:
         grey = preprocess(frame, GEOMETRY).max(axis=2)

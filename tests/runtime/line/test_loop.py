@@ -68,7 +68,7 @@ def test_a_record_says_what_decided_when_and_how_long_it_took(
     assert record["package_id"] == judge.package_id
     assert record["precision"] == "fp32"
     assert record["engine"] == "brightness"
-    assert record["engine_sha256"] == judge.model_sha256
+    assert record["engine_sha256"] == judge.engine_sha256
     assert record["raw_score"] >= record["threshold"]
     assert record["score"] > 0.5
     assert record["defect_count"] == len(record["defects"]) == 1
@@ -236,7 +236,7 @@ def test_a_reader_that_raises_anything_ends_the_line(
 
 
 class RaisingJudge:
-    package_id = precision = engine_name = model_sha256 = "x"
+    package_id = precision = engine_name = engine_sha256 = "x"
 
     def __init__(self, answers: list[object]) -> None:
         self.answers = answers
