@@ -78,70 +78,99 @@ class Features(Protocol):
     std: Tensor
 
 
+_SCALE_BITS = 8
+"""Scales lie within 2 ** -8 and 2 ** 8: a channel that hardly moved in training and fires on a
+defect stays finite in float16."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldedHeads:
-    """Heads on the pooled feature before standardisation, without adaptor and batch norms.
+    """Heads on the layers, centred and scaled, without adaptor and batch norms.
+
+    A channel goes into the heads as `(layer - centre) * scale`: numbers around 0 and of one size,
+    so that half precision does not lose small differences beside a large mean, and one INT8 range
+    suits all channels. Both are numbers that float16 has, so that it changes neither; what they
+    leave of the standardisation is in weights and biases. Pooling takes a share of any constant
+    near the border: there it would have taken of the centre, too, and `*_border` weighs that.
 
     Args:
+        centre: (C,), representable in float16.
+        scale: (C,), powers of two.
         segmentation_weight: (S, C).
-        segmentation_bias: (S,).
+        segmentation_bias: (S,), everywhere.
+        segmentation_border: (S,), on the share that pooling takes.
         slope: Of the leaky ReLU.
         map_weight: (S,), of the last convolution of the segmentation head.
         tap_weight: (W, C, k, k), on the feature.
         tap_bias: (W, k, k), what a tap adds where it lies inside the image.
+        tap_border: (W, k, k), the same, on the share that pooling takes.
         map_tap_weight: (W, 1, k, k), on the raw map.
         classification_bias: (W,), everywhere.
     """
 
+    centre: Tensor
+    scale: Tensor
     segmentation_weight: Tensor
     segmentation_bias: Tensor
+    segmentation_border: Tensor
     slope: float
     map_weight: Tensor
     tap_weight: Tensor
     tap_bias: Tensor
+    tap_border: Tensor
     map_tap_weight: Tensor
     classification_bias: Tensor
 
 
 @torch.no_grad()
 def fold(features: Features, heads: Heads) -> FoldedHeads:
-    """Multiply standardisation, adaptor and batch norms into the convolutions.
+    """Multiply adaptor, batch norms and most of the standardisation into the convolutions.
 
     Raises:
         ExportError: The variant is neither of the two, or a kernel is not square and odd.
     """
     segmentation, classification = heads.segmentation, heads.classification
     _check(heads.variant.value, classification.hidden)
-    inverse_std = 1 / _exact(features.std)
-    standard_shift = -_exact(features.mean) * inverse_std  # the feature of a channel of zeros
+    mean, std = _exact(features.mean), _exact(features.std)
+    centre = mean.to(torch.float16).to(torch.float64)
+    scale = 2 ** -std.log2().round().clamp(-_SCALE_BITS, _SCALE_BITS)
+    rest = 1 / (std * scale)  # of the standardisation, for the weights
+    everywhere, at_border = (centre - mean) / std, -centre / std
+
     projection = heads.adaptor.projection
     adaptor = _exact(projection.weight)[:, :, 0, 0]  # (C, C)
-    adapted_shift = adaptor @ standard_shift + _bias(projection)
+    norm_scale, norm_shift = _affine(segmentation.norm)
+    weight = norm_scale[:, None] * _exact(segmentation.hidden.weight)[:, :, 0, 0]  # (S, C)
+    bias = weight @ _bias(projection) + norm_scale * _bias(segmentation.hidden) + norm_shift
+    weight = weight @ adaptor
 
-    scale, shift = _affine(segmentation.norm)
-    weight = scale[:, None] * _exact(segmentation.hidden.weight)[:, :, 0, 0]  # (S, C)
-    bias = weight @ adapted_shift + scale * _bias(segmentation.hidden) + shift
-
-    class_scale, class_shift = _affine(classification.norm)
-    taps = class_scale[:, None, None, None] * _exact(classification.hidden.weight)
+    norm_scale, norm_shift = _affine(classification.norm)
+    taps = norm_scale[:, None, None, None] * _exact(classification.hidden.weight)
     map_taps, taps = taps[:, -1:], taps[:, :-1]
-    seen_shift = standard_shift
-    # The shift of the feature ends with the image, the convolution's own bias does not.
+    # The adaptor's bias ends with the image, the convolution's own does not.
+    tap_bias = torch.zeros_like(taps[:, 0])
     if heads.variant.value == CONFERENCE:
-        seen_shift = adapted_shift
-    tap_bias = torch.einsum("ocyx,c->oyx", taps, seen_shift)
-    if heads.variant.value == CONFERENCE:
+        tap_bias = _on_taps(taps, _bias(projection))
         taps = (taps.permute(0, 2, 3, 1) @ adaptor).permute(0, 3, 1, 2)
     return FoldedHeads(
-        segmentation_weight=weight @ adaptor * inverse_std,
-        segmentation_bias=bias,
+        centre=centre,
+        scale=scale,
+        segmentation_weight=weight * rest,
+        segmentation_bias=bias + weight @ everywhere,
+        segmentation_border=weight @ at_border,
         slope=segmentation.activation.negative_slope,
         map_weight=_exact(segmentation.output.weight).flatten(),
-        tap_weight=taps * inverse_std[:, None, None],
-        tap_bias=tap_bias,
+        tap_weight=taps * rest[:, None, None],
+        tap_bias=tap_bias + _on_taps(taps, everywhere),
+        tap_border=_on_taps(taps, at_border),
         map_tap_weight=map_taps,
-        classification_bias=class_scale * _bias(classification.hidden) + class_shift,
+        classification_bias=norm_scale * _bias(classification.hidden) + norm_shift,
     )
+
+
+def _on_taps(taps: Tensor, channels: Tensor) -> Tensor:
+    """(W, C, k, k) and (C,) to (W, k, k)."""
+    return torch.einsum("ocyx,c->oyx", taps, channels)
 
 
 def _check(variant: object, hidden: nn.Conv2d) -> None:

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssn_edge_export.spatial_matrices import seen_by_taps, upscaled_and_pooled
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowMap:
@@ -43,7 +45,7 @@ def layer_map(layer: Tensor, grid_hw: tuple[int, int], *, align_corners: bool) -
         align_corners: Of the upscaling.
     """
     rows, columns = (
-        resampling_matrix(source, target, align_corners=align_corners, like=layer)
+        upscaled_and_pooled(source, target, align_corners=align_corners, like=layer)
         for source, target in zip(layer.shape[2:], grid_hw, strict=True)
     )
     return LowMap(layer.flatten(2).mT.contiguous(), rows, columns)
@@ -63,24 +65,6 @@ def frame_map(batch: int, grid_hw: tuple[int, int], like: Tensor) -> LowMap:
     # With (loss, 1) on each axis, (1 + loss_y) (1 + loss_x) - 1 has these four coefficients.
     pixels = like.new_tensor([[1, 0], [1, 0], [1, 0], [0, 1]])
     return LowMap(pixels.expand(batch, -1, -1), *sides)
-
-
-def resampling_matrix(source: int, target: int, *, align_corners: bool, like: Tensor) -> Tensor:
-    """Bilinear upscaling of one axis, then mean over three neighbours, zeros beyond the ends.
-
-    Returns:
-        (target, source) in the dtype and on the device of `like`.
-    """
-    unit = torch.eye(source, dtype=like.dtype, device=like.device)[None]  # a channel a pixel
-    upscaled = F.interpolate(unit, size=target, mode="linear", align_corners=align_corners)
-    return F.avg_pool1d(upscaled, 3, stride=1, padding=1)[0].T.contiguous()
-
-
-def shifted(matrix: Tensor, taps: int) -> Tensor:
-    """What each tap of a centred, zero-padded kernel sees: (target, source) to (taps, ..., ...)."""
-    reach = taps // 2
-    padded = F.pad(matrix, (0, 0, reach, reach))
-    return padded.unfold(0, len(matrix), 1).mT  # (taps, target, source)
 
 
 def low_resolution_convolution(
@@ -165,12 +149,12 @@ class _Convolution(torch.autograd.Function):
 
 def _rows(each: LowMap, taps: int) -> Tensor:
     """(h, taps * y)."""
-    return shifted(each.rows, taps).transpose(0, 1).flatten(1)
+    return seen_by_taps(each.rows, taps).transpose(0, 1).flatten(1)
 
 
 def _columns(each: LowMap, taps: int) -> Tensor:
     """(w, x * taps)."""
-    return shifted(each.columns, taps).permute(1, 2, 0).flatten(1)
+    return seen_by_taps(each.columns, taps).permute(1, 2, 0).flatten(1)
 
 
 def _parts(band: Tensor, maps: Sequence[LowMap], taps: int) -> list[Tensor]:

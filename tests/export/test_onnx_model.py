@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssn_edge_export.onnx_model import onnx_from_graph
+from ssn_edge_export.onnx_model import GraphKind, inspection_graph, onnx_from_graph
 from ssn_edge_export.reference_graph import ReferenceGraph
 from ssn_edge_runtime.errors import ConfigError, ExportError
 
@@ -15,7 +15,12 @@ SIZES = [(64, 64), (96, 64)]
 
 
 def export(net):
-    return onnx_from_graph(ReferenceGraph(net).eval(), input_size_hw=net.input_size_hw)
+    return written(net, net.input_size_hw)
+
+
+def written(net, input_size_hw=(64, 64), **options):
+    graph = inspection_graph(net, GraphKind.REFERENCE)
+    return onnx_from_graph(graph, input_size_hw=input_size_hw, version="test-7", **options)
 
 
 def run(model, pixels, threshold, region):
@@ -61,18 +66,18 @@ def test_names_types_and_shapes_are_the_contract(model):
     described = {
         each.name: (
             each.type.tensor_type.elem_type,
-            tuple(size.dim_value for size in each.type.tensor_type.shape.dim),
+            tuple(size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim),
         )
         for each in (*graph.input, *graph.output)
     }
     assert described == {
-        "pixels": (uint8, (1, 96, 64, 3)),
+        "pixels": (uint8, ("B", 96, 64, 3)),
         "pixel_threshold": (float32, (1,)),
         "region_mask": (uint8, (96, 64)),
-        "classification_logit": (float32, (1,)),
-        "map_max_logit": (float32, (1,)),
-        "anomaly_map": (float32, (1, 96, 64)),
-        "defect_mask": (uint8, (1, 96, 64)),
+        "classification_logit": (float32, ("B",)),
+        "map_max_logit": (float32, ("B",)),
+        "anomaly_map": (float32, ("B", 96, 64)),
+        "defect_mask": (uint8, ("B", 96, 64)),
     }
 
 
@@ -91,7 +96,7 @@ def test_the_model_holds_no_path_and_no_trace_of_its_making(model):
     proto = onnx.load_from_string(data)
     assert {each.key: each.value for each in proto.metadata_props} == {
         "producer": "ssn-edge",
-        "graph": "reference-1",
+        "graph": "reference-2",
     }
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
     assert [(each.domain, each.version) for each in proto.opset_import] == [("", 18)]
@@ -99,8 +104,41 @@ def test_the_model_holds_no_path_and_no_trace_of_its_making(model):
     assert not re.search(rb"\.py\b|/(home|work|tmp|usr|opt)/|Traceback|File \"", data)
 
 
+@pytest.mark.parametrize("kind", GraphKind)
+def test_the_graph_s_version_is_written_into_the_file(small_net, kind):
+    graph = inspection_graph(small_net(), GraphKind.REFERENCE)
+    proto = onnx.load_from_string(
+        onnx_from_graph(graph, input_size_hw=(64, 64), version=kind.version)
+    )
+    assert kind.version.startswith(f"{kind.value}-")
+    assert proto.producer_version == kind.version
+    assert {each.key: each.value for each in proto.metadata_props}["graph"] == kind.version
+
+
+def test_a_net_of_another_form_has_no_deploy_graph(small_net):
+    with pytest.raises(ExportError, match=r"a SmallNet; .* backbone, .* reference graph"):
+        inspection_graph(small_net(), GraphKind.DEPLOY)
+
+
+def test_a_batch_is_judged_picture_by_picture(model, surface):
+    pixels = [surface(spots=count) for count in range(3)]
+    region = np.ones((64, 64), np.uint8)
+    session = onnxruntime.InferenceSession(model(), providers=["CPUExecutionProvider"])
+    together = session.run(
+        None,
+        {
+            "pixels": np.stack(pixels),
+            "pixel_threshold": np.zeros(1, np.float32),
+            "region_mask": region,
+        },
+    )
+    for index, each in enumerate(pixels):
+        for of_batch, alone in zip(together, run(model(), each, 0.0, region), strict=True):
+            np.testing.assert_allclose(of_batch[index], alone[0], atol=1e-5)
+
+
 def test_the_same_net_gives_the_same_bytes(small_net, model):
-    assert export(small_net()) == model()
+    assert export(small_net()) == export(small_net())
     assert model(seed=1) != model()
 
 
@@ -121,7 +159,7 @@ class Branching(Sized):
 @pytest.mark.parametrize("net", [Sized(), Branching()])
 def test_a_net_that_does_not_fit_is_refused_with_what_is_wanted(net):
     with pytest.raises(ExportError, match=r"\(B, H, W\)") as refused:
-        onnx_from_graph(ReferenceGraph(net).eval(), input_size_hw=(64, 64))
+        written(net)
     assert refused.value.exit_code == 4
     assert refused.value.__cause__ is not None
 
@@ -134,10 +172,22 @@ class WholeSized(Sized):
 
 
 def test_a_logit_of_another_shape_is_refused():
-    with pytest.raises(ExportError, match=r"logit of float 1 x 3 where .* of float 1 is"):
-        onnx_from_graph(ReferenceGraph(WholeSized()).eval(), input_size_hw=(64, 64))
+    with pytest.raises(ExportError, match=r"logit of float B x 3 where .* of float B is"):
+        written(WholeSized().eval())
+
+
+class ReadsBytes(nn.Module):
+    def forward(self, pixels, pixel_threshold, region_mask):
+        image = pixels[..., 0].to(torch.float32)
+        mask = (image >= pixel_threshold) & (region_mask > 0)
+        return image.mean((1, 2)), image.amax((1, 2)), image, mask.to(torch.uint8)
+
+
+def test_a_graph_that_moves_bytes_about_is_refused():
+    with pytest.raises(ExportError, match="pixels without a Cast to float"):
+        onnx_from_graph(ReadsBytes().eval(), input_size_hw=(64, 64), version="test-7")
 
 
 def test_an_opset_that_is_not_written_is_refused(small_net):
     with pytest.raises(ConfigError, match="opset 17"):
-        onnx_from_graph(ReferenceGraph(small_net()), input_size_hw=(64, 64), opset=17)
+        written(small_net(), opset=17)

@@ -17,10 +17,9 @@ from ssn_edge.training.low_resolution import (
     frame_map,
     layer_map,
     low_resolution_convolution,
-    resampling_matrix,
-    shifted,
 )
 from ssn_edge.training.sparse_noise import add_noise_convolution
+from ssn_edge_export.spatial_matrices import seen_by_taps, upscaled_and_pooled
 
 SIDES = st.integers(1, 9)
 SIZES = st.tuples(SIDES, SIDES)
@@ -61,7 +60,7 @@ def test_two_matrices_upscale_and_pool(
 ) -> None:
     image = numbers(seed, *source_hw)
     rows, columns = (
-        resampling_matrix(source, target, align_corners=align_corners, like=image)
+        upscaled_and_pooled(source, target, align_corners=align_corners, like=image)
         for source, target in zip(source_hw, target_hw, strict=True)
     )
     wanted = pooled(image[None, None], target_hw, align_corners)[0, 0]
@@ -74,7 +73,7 @@ def test_a_shifted_matrix_gives_what_a_tap_sees(
     source: int, target: int, taps: int, seed: int
 ) -> None:
     matrix, line = numbers(seed, target, source), numbers(seed + 1, source)
-    for tap, shift in enumerate(shifted(matrix, taps)):
+    for tap, shift in enumerate(seen_by_taps(matrix, taps)):
         kernel = torch.zeros(1, 1, taps, dtype=torch.float64)
         kernel[0, 0, tap] = 1
         wanted = F.conv1d((matrix @ line)[None, None], kernel, padding=taps // 2)[0, 0]
