@@ -1,5 +1,21 @@
-"""Numbers that training does not give: metrics, scoring rules and thresholds."""
+"""Numbers that training does not give: metrics, scoring rules, thresholds, INT8."""
 
+from ssn_edge_calibrate.int8_graph import Int8Form
+from ssn_edge_calibrate.int8_model import (
+    Int8Model,
+    Int8Report,
+    ObservedModel,
+    int8_from_fp32,
+    observe_model,
+)
+from ssn_edge_calibrate.int8_pictures import MIN_INT8_PICTURES
+from ssn_edge_calibrate.int8_ranges import RangeMethod
+from ssn_edge_calibrate.int8_sensitivity import (
+    Int8Search,
+    LayerSensitivity,
+    layer_sensitivities,
+    search_float_layers,
+)
 from ssn_edge_calibrate.metrics import (
     ImageMetrics,
     Metrics,
@@ -18,9 +34,17 @@ from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import RankThreshold, fit_thresholds, threshold_by_rank
 
 __all__ = [
+    "MIN_INT8_PICTURES",
     "ImageMetrics",
+    "Int8Form",
+    "Int8Model",
+    "Int8Report",
+    "Int8Search",
+    "LayerSensitivity",
     "Metrics",
+    "ObservedModel",
     "PixelMetrics",
+    "RangeMethod",
     "RankThreshold",
     "aupro",
     "auroc",
@@ -28,10 +52,14 @@ __all__ = [
     "fit_scoring_rule",
     "fit_thresholds",
     "image_metrics",
+    "int8_from_fp32",
+    "layer_sensitivities",
+    "observe_model",
     "pixel_auroc",
     "pixel_average_precision",
     "pixel_metrics",
     "precision_recall_points",
     "roc_points",
+    "search_float_layers",
     "threshold_by_rank",
 ]
