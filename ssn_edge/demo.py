@@ -14,7 +14,7 @@ from ssn_edge.evaluation.of_run import EvaluatedRun, evaluate_package
 from ssn_edge.evaluation.report import write_report
 from ssn_edge.line import LineRequest, run_package
 from ssn_edge.model.backbone import CPU_DEFAULT
-from ssn_edge.trained import REPORT_NAME, export_run, open_run
+from ssn_edge.trained import REPORT_NAME, ExportOptions, export_run, open_run
 from ssn_edge.training.request import RunRequest
 from ssn_edge.training.run import RunResult, train
 from ssn_edge.training.settings import TrainingSettings
@@ -159,7 +159,7 @@ def run_demo(
     exported = export_run(
         run,
         package,
-        max_false_reject=MAX_FALSE_REJECT,
+        ExportOptions(max_false_reject=MAX_FALSE_REJECT),
         on_progress=lambda stage, done, count: watch.on_progress(stage, done, count, ""),
     )
     clock.lap("export")

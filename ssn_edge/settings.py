@@ -135,9 +135,34 @@ class ExportSettings:
     max_false_reject: float = field(
         default=0.01, metadata=_explained("share of good parts that may be rejected")
     )
+    fp16: bool = field(
+        default=False, metadata=_explained("whether half precision goes into the package, too")
+    )
+    int8: bool = field(
+        default=False,
+        metadata=_explained(
+            "whether 8-bit integers go in, too; their ranges are from normal training pictures"
+        ),
+    )
+    graph: str = field(
+        default="deploy",
+        metadata=_explained("deploy, rewritten to be fast, or reference, as the net was trained"),
+    )
+    max_flip_margin: float = field(
+        default=0.25,
+        metadata=_explained(
+            "a verdict of FP16 or INT8 may turn within so many deviations of the normal scores "
+            "from the threshold; 0 for none"
+        ),
+    )
+    gate_pictures: int = field(
+        default=200, metadata=_explained("held-out pictures that net and models are compared on")
+    )
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none."""
+        """Refuse a share that is none, and a graph that there is not."""
+        if self.graph not in ("deploy", "reference"):
+            raise ConfigError(f"graph = {self.graph!r}: deploy or reference is wanted")
         if not 0 < self.max_false_reject < 1:
             raise ConfigError(
                 f"max_false_reject = {self.max_false_reject}: a share between 0 and 1 is wanted, "
@@ -158,7 +183,10 @@ class RunSettings:
     keep: str = field(
         default="rejects", metadata=_explained("whose pictures are kept: all, rejects or none")
     )
-    engine: str = field(default="auto", metadata=_explained("auto or onnxruntime-cpu"))
+    engine: str = field(
+        default="auto", metadata=_explained("auto, or an engine by name; see ssn-edge run --help")
+    )
+    precision: str = field(default="auto", metadata=_explained("auto, fp32, fp16 or int8"))
 
     def __post_init__(self) -> None:
         """Refuse a policy that there is not."""
@@ -274,4 +302,4 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         # A JSON string is a TOML one, but for the one control character that JSON lets pass.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)

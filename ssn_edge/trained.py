@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ssn_edge.data.items import Dataset
 from ssn_edge.data.layouts import read_dataset
+from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
 from ssn_edge.data.split import Split, fingerprint
+from ssn_edge.evaluation.gate_page import write_gate_page
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.checkpoint import load_checkpoint
 from ssn_edge.training.listing import holds_any_of, listing_root, split_from_listing
 from ssn_edge.training.request import geometry_from_dict
-from ssn_edge_export import ExportResult, LabelledPicture, export_package
+from ssn_edge_export import (
+    ExportRequest,
+    ExportResult,
+    GateLimits,
+    GraphKind,
+    LabelledPicture,
+    export_package,
+)
+from ssn_edge_runtime.arrays import BoolMask
 from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import CheckpointError, DatasetError
-from ssn_edge_runtime.preprocess import Geometry
+from ssn_edge_runtime.preprocess import Geometry, preprocess_mask
 
 REPORT_NAME = "report.html"
 """Beside a checkpoint, where `evaluate` writes it and `export` finds it."""
+GATE_PAGE_SUFFIX = ".gate.html"
+"""Beside a package: what the export gate measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,21 +136,39 @@ def _own_parts(header: Mapping[str, Any], root: Path) -> tuple[Path, Split, Mask
     return root, split, mask_rule
 
 
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What a user chooses of an export.
+
+    Args:
+        max_false_reject: Share of good parts that may be rejected, for both thresholds.
+        precisions: Beside FP32, which is always in the package: ``fp16``, ``int8``.
+        graph: Which graph goes into the package.
+        limits: Of the gate.
+        keeps_going: Write the package without a precision that was refused, instead of nothing.
+    """
+
+    max_false_reject: float
+    precisions: tuple[str, ...] = ()
+    graph: GraphKind = GraphKind.DEPLOY
+    limits: GateLimits = field(default_factory=GateLimits)
+    keeps_going: bool = False
+
+
 def export_run(
     run: TrainedRun,
     output: Path,
+    options: ExportOptions,
     *,
-    max_false_reject: float,
-    precision: str = "fp32",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> ExportResult:
     """Write a run's net as one model package; see `ssn_edge_export.export_package`.
 
-    A report that `evaluate` left beside the checkpoint goes into the package.
+    A report that `evaluate` left beside the checkpoint goes into the package. What the gate
+    measured is written beside the package as a page for people, also when it refuses.
     """
     report = run.checkpoint.parent / REPORT_NAME
-    return export_package(
-        run.net,
+    request = ExportRequest(
         output=output,
         name=output.stem,
         geometry=run.geometry,
@@ -149,9 +179,27 @@ def export_run(
         training_data=run.training_data,
         training_normals=[item.image for item in run.split.train if not item.is_anomalous],
         calibration=[LabelledPicture(item.image, item.label) for item in run.split.calibration],
-        max_false_reject=max_false_reject,
+        test=[LabelledPicture(item.image, item.label) for item in run.split.test],
+        read_truth=_truth_reader(run),
+        max_false_reject=options.max_false_reject,
+        graph=options.graph,
+        precisions=options.precisions,
+        limits=options.limits,
+        keeps_going=options.keeps_going,
         tools=run.tools,
         report_html=report.read_bytes() if report.is_file() else None,
-        precision=precision,
-        on_progress=on_progress,
     )
+    page = output.with_name(f"{output.stem}{GATE_PAGE_SUFFIX}")
+    return export_package(
+        run.net, request, on_progress=on_progress, on_gate=lambda gate: write_gate_page(gate, page)
+    )
+
+
+def _truth_reader(run: TrainedRun) -> Callable[[Path], BoolMask | None]:
+    items = {item.image: item for _, part in run.split.parts() for item in part}
+
+    def read_truth(path: Path) -> BoolMask | None:
+        truth = load_item(items[path], run.mask_rule).gt_mask
+        return None if truth is None else preprocess_mask(truth, run.geometry)
+
+    return read_truth

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from ssn_edge_export.gate_tolerance import Seen, seen_of
 from ssn_edge_export.scoring import Progress, ScoredPicture, to_pixels
 from ssn_edge_export.selection import representatives
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
@@ -22,33 +24,58 @@ PNG_COMPRESSION = 6
 """Camera-size pictures travel with every package; the time is spent once."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Witness:
+    """Who says what is expected of one precision.
+
+    Args:
+        engine: Gives the expected scores.
+        thresholds: The precision's own.
+        others: Run the same precision here: how far they are widens the tolerance.
+    """
+
+    engine: Engine
+    thresholds: Thresholds
+    others: tuple[Engine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """What `golden_entries` gives.
+
+    Args:
+        entries: Of the package: pictures as PNG at camera size (``golden/000.png``), masks as grey
+            PNG at network size, 0 or 255 (``golden/000.mask.fp32.png``).
+        pictures: The manifest's part.
+        seen: For each precision, how far other engines here are from its witness.
+    """
+
+    entries: dict[str, bytes]
+    pictures: tuple[GoldenPicture, ...]
+    seen: Mapping[str, Seen]
+
+
 def golden_entries(
     scored: Sequence[ScoredPicture],
     *,
-    engine: Engine,
+    witnesses: Mapping[str, Witness],
     thresholds: Thresholds,
     rule: ScoringRule,
     geometry: Geometry,
-    precision: str,
     on_progress: Progress,
-) -> tuple[dict[str, bytes], tuple[GoldenPicture, ...]]:
-    """Choose golden pictures and write down what the engine makes of them.
+) -> Golden:
+    """Choose golden pictures and write down what each precision makes of them.
 
     Half are those nearest the image threshold, half are spread over the range of scores. A
     picture that no longer fits under the cap is left out; a smaller one after it may still fit.
 
     Args:
         scored: Pictures with their scores, at least one; none of the test part.
-        engine: What was certified.
-        thresholds: The package's.
+        witnesses: By precision, a name of the manifest's.
+        thresholds: Those that the scores are measured from, for the choice.
         rule: The package's scoring rule.
         geometry: The package's.
-        precision: The model's name in the manifest.
         on_progress: Called with the stage's name, the steps done and their number.
-
-    Returns:
-        Entries of the package: pictures as PNG at camera size (``golden/000.png``), masks as grey
-        PNG at network size, 0 or 255 (``golden/000.mask.fp32.png``). And the manifest's part.
 
     Raises:
         PictureError: A picture can no longer be read.
@@ -58,26 +85,33 @@ def golden_entries(
     )
     entries: dict[str, bytes] = {}
     golden: list[GoldenPicture] = []
+    seen = dict.fromkeys(witnesses, Seen())
     golden_bytes = 0
     for done, index in enumerate(order, start=1):
         path = scored[index].picture.path
         frame = read_picture(path)
         pixels = to_pixels(frame, geometry, path)
-        judgement = engine.infer(pixels, pixel_threshold=thresholds.pixel)
-        mask = np.ascontiguousarray(judgement.defect_mask * np.uint8(255))
         picture_png = encode_png(frame, compression=PNG_COMPRESSION)
-        mask_png = encode_png(mask, compression=PNG_COMPRESSION)
+        stem = f"golden/{len(golden):03d}"
+        expected: dict[str, ExpectedScores] = {}
+        masks: dict[str, bytes] = {}
+        for precision, witness in witnesses.items():
+            threshold = witness.thresholds.pixel
+            judgement = witness.engine.infer(pixels, pixel_threshold=threshold)
+            name = f"{stem}.mask.{precision}.png"
+            mask = np.ascontiguousarray(judgement.defect_mask * np.uint8(255))
+            masks[name] = encode_png(mask, compression=PNG_COMPRESSION)
+            expected[precision] = ExpectedScores(
+                judgement.classification_logit, judgement.map_max_logit, name
+            )
+            for other in witness.others:
+                found = other.infer(pixels, pixel_threshold=threshold)
+                seen[precision] |= seen_of(judgement, found)
         on_progress("golden", done, len(order))
-        size = len(picture_png) + len(mask_png)
+        size = len(picture_png) + sum(map(len, masks.values()))
         if golden and golden_bytes + size > MAX_GOLDEN_BYTES:
             continue
         golden_bytes += size
-        stem = f"golden/{len(golden):03d}"
-        mask_name = f"{stem}.mask.{precision}.png"
-        entries[f"{stem}.png"] = picture_png
-        entries[mask_name] = mask_png
-        expected = ExpectedScores(
-            judgement.classification_logit, judgement.map_max_logit, mask_name
-        )
-        golden.append(GoldenPicture(f"{stem}.png", {precision: expected}))
-    return entries, tuple(golden)
+        entries |= {f"{stem}.png": picture_png, **masks}
+        golden.append(GoldenPicture(f"{stem}.png", expected))
+    return Golden(entries, tuple(golden), seen)

@@ -1,251 +1,146 @@
-"""A trained net to one model package: traced, calibrated, proven, written, opened again."""
+"""A trained net to one model package: traced, calibrated, held against the net, written, proven."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import platform
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
-import cv2
-import numpy as np
-import onnx
-import onnxruntime
-import torch
 from torch import nn
 
-from ssn_edge_calibrate.scoring import fit_scoring_rule
-from ssn_edge_calibrate.thresholds import fit_thresholds
+from ssn_edge_calibrate.int8_pictures import checked_pictures
+from ssn_edge_export.admission import Admission, Admitted
 from ssn_edge_export.certificate import certificate_json
-from ssn_edge_export.golden import GOLDEN_PICTURES, golden_entries
-from ssn_edge_export.onnx_model import onnx_from_graph
-from ssn_edge_export.package_writer import write_package
-from ssn_edge_export.reference_graph import InspectionNet, ReferenceGraph
-from ssn_edge_export.scoring import (
-    LabelledPicture,
-    Progress,
-    ScoredPicture,
-    score_pictures,
-    to_pixels,
+from ssn_edge_export.engines_here import CPU, engines_here, open_here
+from ssn_edge_export.export_request import (
+    ExportRequest,
+    ExportResult,
+    GateListener,
+    PackedPrecision,
 )
-from ssn_edge_export.selection import representatives
-from ssn_edge_export.verify import (
-    Comparison,
-    NetJudge,
-    PreparedPicture,
-    compare,
-    require_equal,
+from ssn_edge_export.gate_columns import ColumnReport
+from ssn_edge_export.gate_pictures import evenly_spread
+from ssn_edge_export.gate_tolerance import Seen, tolerance_of
+from ssn_edge_export.golden import GOLDEN_PICTURES, Golden, Witness, golden_entries
+from ssn_edge_export.input_statistics import measure_normals
+from ssn_edge_export.onnx_model import GraphKind
+from ssn_edge_export.package_proof import write_proven
+from ssn_edge_export.precision_models import (
+    PrecisionModel,
+    fp16_model,
+    fp32_model,
+    int8_model,
+    range_pixels,
 )
-from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, Verdict
-from ssn_edge_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from ssn_edge_runtime.errors import (
-    ConfigError,
-    DatasetError,
-    EngineError,
-    ExportError,
-    PackageError,
-)
-from ssn_edge_runtime.frame_checks import collect_statistics, measure_input
-from ssn_edge_runtime.inspector import Inspector
-from ssn_edge_runtime.manifest import InputStatistics, Manifest, PrecisionEntry, Risk
-from ssn_edge_runtime.pictures import read_picture
-from ssn_edge_runtime.preprocess import Geometry
-
-MAX_COMPARED = 200
-"""Calibration pictures that net and exported graph are compared on, at most."""
-MIN_COMPARED = 8
-"""And at least, with normal training pictures where the calibration part has fewer."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """A package that was written, and what was found on the way."""
-
-    package_path: Path
-    package_id: str
-    thresholds: Thresholds
-    risk: Risk
-    comparison: Comparison
-    golden_pictures: int
-    model_bytes: int
-    seconds: float
+from ssn_edge_export.reference_graph import InspectionNet
+from ssn_edge_export.scoring import LabelledPicture, Progress, score_pictures
+from ssn_edge_export.versions import versions_here
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.engines.base import Engine
+from ssn_edge_runtime.errors import CalibrationError, EngineError, ExportError, StorageError
+from ssn_edge_runtime.manifest import Manifest, PrecisionEntry, Tolerance
 
 
 def export_package(
     net: InspectionNet,
+    request: ExportRequest,
     *,
-    output: Path,
-    name: str,
-    geometry: Geometry,
-    scoring: ScoringMethod,
-    variant: str,
-    regime: str,
-    backbone: str,
-    training_data: str,
-    training_normals: Iterable[Path],
-    calibration: Sequence[LabelledPicture],
-    max_false_reject: float = 0.01,
-    tools: Mapping[str, str] | None = None,
-    report_html: bytes | None = None,
-    precision: str = "fp32",
     on_progress: Progress | None = None,
+    on_gate: GateListener | None = None,
 ) -> ExportResult:
     """Write a net as one model package, or nothing.
 
-    Both thresholds are fitted on the scores that the exported graph gives in ONNX Runtime. The
-    package takes its place only after it was opened and judged a golden picture; whatever fails
-    before leaves an earlier package at `output` as it was.
+    Each precision has thresholds of its own, fitted on the scores that it gives itself. All are
+    held against the net before anything is written, and the package takes its place only after it
+    was opened and judged its golden pictures in each precision; whatever fails before leaves an
+    earlier package as it was. A precision that is refused stops the export, unless the request
+    keeps going: then the package is written without it.
 
     Args:
         net: The trained net, on any device and in any mode; a copy on the CPU is exported.
-        output: The package file, ``.ssn`` by custom. Its folder is made.
-        name: The model's name, for people.
-        geometry: Camera pixels to network pixels, as in training.
-        scoring: How both logits become the image's score.
-        variant: Published variant of the architecture, for the record.
-        regime: Supervision regime, for the record.
-        backbone: Name of the backbone, for the record.
-        training_data: Fingerprint of the training data.
-        training_normals: Normal pictures of the training part, for the input statistics.
-        calibration: Pictures held out of fitting, some normal; never the test part.
-        max_false_reject: Share of good parts that may be rejected, for both thresholds.
-        tools: Versions of what trained the net, by name; those of the export are added.
-        report_html: A page for people, or None.
-        precision: Only ``fp32`` so far.
+        request: What is wanted.
         on_progress: Called with a stage's name, the steps done and their number.
+        on_gate: Called once with what the gate measured, also when it refuses.
 
     Raises:
-        ConfigError: A precision that comes later, or an output that cannot be a file.
-        DatasetError: No normal picture to train or calibrate on, or a picture is unusable.
-        CalibrationError: No threshold lies above the scores.
+        DatasetError: A picture is unusable.
+        CalibrationError: No threshold lies above the scores, too few pictures for INT8, or no
+            choice of its layers is within the limits.
         EngineError: ONNX Runtime is not installed as it must be.
-        ScoreError: The exported graph gives NaN.
-        ExportError: The net cannot be traced, the graph decides otherwise, or the package cannot
-            be written or does not read back.
+        ScoreError: The net gives NaN.
+        ExportError: The net cannot be traced, a precision decides otherwise, or the package does
+            not read back.
+        StorageError: The package or the page cannot be written.
     """
     started = time.monotonic()
     progress = on_progress or _silent
-    normals = [LabelledPicture(path, 0) for path in training_normals]
-    _check_request(output, precision, normals, calibration)
+    geometry = request.geometry
+    size_hw = geometry.input_size_hw
     net = _frozen_copy(net)
-    statistics = _input_statistics(normals, geometry, progress)
+    normals = [LabelledPicture(path, 0) for path in request.training_normals]
+    inputs = measure_normals(normals, geometry, progress)
+    pixels: list[ByteImage] = []
+    if len(request.wanted) > 1:
+        pixels = range_pixels(normals, geometry, progress)
+    if "int8" in request.wanted:
+        checked_pictures(pixels, size_hw=size_hw)  # too few: known before minutes of work
     progress("trace", 0, 1)
-    model = onnx_from_graph(ReferenceGraph(net).eval(), input_size_hw=geometry.input_size_hw)
+    fp32 = fp32_model(net, request.graph, size_hw)
+    others = [] if request.graph is GraphKind.REFERENCE else [GraphKind.REFERENCE]
+    references = [fp32_model(net, kind, size_hw) for kind in others]
     progress("trace", 1, 1)
-    with OnnxRuntimeEngine(model, input_size_hw=geometry.input_size_hw) as engine:
-        scored = score_pictures(engine, calibration, geometry, progress)
-        good = [each for each in scored if each.picture.label == 0]
-        scoring_rule = fit_scoring_rule(
-            scoring,
-            [each.classification_logit for each in good],
-            [each.map_max_logit for each in good],
-        )
-        thresholds, risk = fit_thresholds(
-            [each.logit(scoring_rule) for each in good],
-            [each.map_max_logit for each in good],
-            max_false_reject,
-        )
-        compared = _to_compare(scored, normals, scoring_rule, thresholds)
-        comparison = compare(
-            NetJudge(net),
-            engine.infer,
-            _prepared(compared, geometry, progress),
-            thresholds=thresholds,
-            rule=scoring_rule,
-            geometry=geometry,
-        )
-        require_equal(comparison)
-        # Where the calibration part is small, training normals fill up: the self-test asks
-        # whether an engine gives the same, not whether it is right.
-        more = _spread(normals, GOLDEN_PICTURES - len(scored))
-        entries, golden = golden_entries(
-            [*scored, *score_pictures(engine, more, geometry, progress)],
-            engine=engine,
-            thresholds=thresholds,
-            rule=scoring_rule,
-            geometry=geometry,
-            precision=precision,
-            on_progress=progress,
-        )
-        engine_name = engine.name
-    versions = {**(tools or {}), **_versions()}
-    entry = PrecisionEntry(
-        f"models/{precision}.onnx", f"certificates/{precision}.json", thresholds, risk
-    )
-    entries[entry.model] = model
-    entries[entry.certificate] = certificate_json(
-        comparison,
-        compared=compared,
-        model=model,
-        precision=precision,
-        engine_name=engine_name,
-        thresholds=thresholds,
-        risk=risk,
-        rule=scoring_rule,
-        versions=versions,
-    )
-    if report_html is not None:
-        entries["report.html"] = report_html
+    admission = Admission(net, request, fp32, progress)
+    compared = [column for each in references for column in admission.compare(each)]
+    admitted: list[Admitted] = []
+    for precision in request.wanted:
+        try:
+            model = _made(precision, fp32, pixels, admission, progress)
+            admitted.append(admission.admit(model))
+        except (ExportError, CalibrationError) as error:
+            admission.refuse(precision, str(error))
+            if request.keeps_going and admitted:
+                continue
+            raise type(error)(f"{error}. No package was written{_look(admission, on_gate)}") from (
+                error
+            )
+    golden = _golden(admitted, admission, request, normals, progress)
+    versions = {**request.tools, **versions_here()}
+    entries, precisions = _entries(admitted, compared, golden, admission, request, versions)
     manifest = Manifest(
-        name=name,
+        name=request.name,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         geometry=geometry,
-        scoring_rule=scoring_rule,
-        precisions={precision: entry},
-        variant=variant,
-        regime=regime,
-        backbone=backbone,
-        training_data=training_data,
-        input_statistics=statistics,
-        golden=golden,
+        scoring_rule=admission.rule,
+        precisions=precisions,
+        variant=request.variant,
+        regime=request.regime,
+        backbone=request.backbone,
+        training_data=request.training_data,
+        input_statistics=inputs.statistics,
+        frame_size_hw=inputs.frame_size_hw,
+        golden=golden.pictures,
         tools=versions,
     )
     progress("write", 0, 1)
-    package_id = _write_proven(output, manifest, entries, normals[0].path)
+    package_id = write_proven(request.output, manifest, entries, normals[0].path)
     progress("write", 1, 1)
     return ExportResult(
-        package_path=output,
+        package_path=request.output,
         package_id=package_id,
-        thresholds=thresholds,
-        risk=risk,
-        comparison=comparison,
-        golden_pictures=len(golden),
-        model_bytes=len(model),
+        precisions=tuple(_packed(each) for each in admitted),
+        compared=tuple(compared),
+        refusals=admission.refusals,
+        pictures=sum(admission.pictures.values()),
+        golden_pictures=len(golden.pictures),
+        page=None if on_gate is None else on_gate(admission.report()),
         seconds=time.monotonic() - started,
     )
 
 
 def _silent(_stage: str, _done: int, _total: int) -> None:
     pass
-
-
-def _check_request(
-    output: Path,
-    precision: str,
-    normals: Sequence[LabelledPicture],
-    calibration: Sequence[LabelledPicture],
-) -> None:
-    """Refuse what can be refused before minutes of work."""
-    if precision != "fp32":
-        raise ConfigError(
-            f"{precision} export comes later; this version writes fp32: leave --{precision} out"
-        )
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; name a file in it, such as {output / 'part.ssn'}")
-    if not normals:
-        raise DatasetError(
-            "there is no normal training picture to learn from how the camera's pictures look; "
-            "put normal pictures into the training part"
-        )
-    if not any(picture.label == 0 for picture in calibration):
-        raise DatasetError(
-            f"of {len(calibration)} calibration pictures none is normal, and thresholds are fitted "
-            "on normal ones; put normal pictures into the calibration part, 99 for a promise of 1 %"
-        )
 
 
 def _frozen_copy(net: InspectionNet) -> InspectionNet:
@@ -256,87 +151,141 @@ def _frozen_copy(net: InspectionNet) -> InspectionNet:
     return copied
 
 
-def _input_statistics(
-    normals: Sequence[LabelledPicture], geometry: Geometry, progress: Progress
-) -> InputStatistics:
-    measured = []
-    for done, picture in enumerate(normals, start=1):
-        frame = read_picture(picture.path)
-        measured.append(measure_input(to_pixels(frame, geometry, picture.path)))
-        progress("statistics", done, len(normals))
-    return collect_statistics(measured)
+def _made(
+    precision: str,
+    fp32: PrecisionModel,
+    pixels: Sequence[ByteImage],
+    admission: Admission,
+    progress: Progress,
+) -> PrecisionModel:
+    if precision == "fp16":
+        return fp16_model(fp32, pixels)
+    if precision == "int8":
+        return int8_model(fp32, pixels, admission.accepts, progress)
+    return fp32
 
 
-def _to_compare(
-    scored: Sequence[ScoredPicture],
+def _look(admission: Admission, on_gate: GateListener | None) -> str:
+    """Where a person sees what was refused. Nothing that fails here may hide the refusal."""
+    if on_gate is None:
+        return ""
+    try:
+        page = on_gate(admission.report())
+    except (EngineError, StorageError) as error:
+        return f"; its page neither: {error}"
+    return "" if page is None else f"; look at {page}"
+
+
+def _golden(
+    admitted: Sequence[Admitted],
+    admission: Admission,
+    request: ExportRequest,
     normals: Sequence[LabelledPicture],
-    rule: ScoringRule,
-    thresholds: Thresholds,
-) -> list[LabelledPicture]:
-    order = representatives([each.logit(rule) for each in scored], thresholds.image, MAX_COMPARED)
-    chosen = [scored[index].picture for index in order]
-    return chosen + list(normals[: max(0, MIN_COMPARED - len(chosen))])
+    progress: Progress,
+) -> Golden:
+    """Golden pictures with what each precision makes of them."""
+    size_hw = request.geometry.input_size_hw
+    with contextlib.ExitStack() as opened:
 
+        def enter(engine: str, model: bytes) -> Engine | None:
+            try:
+                return opened.enter_context(open_here(engine, model, size_hw))
+            except EngineError:
+                if engine == CPU:
+                    raise
+                return None  # the certificate says why
 
-def _spread(pictures: Sequence[LabelledPicture], most: int) -> list[LabelledPicture]:
-    """At most so many pictures, evenly spaced."""
-    if most <= 0:
-        return []
-    places = np.linspace(0, len(pictures) - 1, min(most, len(pictures)))
-    return [pictures[index] for index in places.astype(int)]
-
-
-def _prepared(
-    pictures: Sequence[LabelledPicture], geometry: Geometry, progress: Progress
-) -> Iterator[PreparedPicture]:
-    for done, picture in enumerate(pictures, start=1):
-        frame = read_picture(picture.path)
-        pixels = to_pixels(frame, geometry, picture.path)
-        yield PreparedPicture(picture.name, pixels, (frame.shape[0], frame.shape[1]))
-        progress("verify", done, len(pictures))
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "opencv": cv2.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def _write_proven(
-    output: Path, manifest: Manifest, entries: Mapping[str, bytes], normal: Path
-) -> str:
-    """Write the package beside its place, use it, and only then put it there."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-            written = Path(folder) / output.name
-            package_id = write_package(written, manifest, entries)
-            _prove(written, package_id, normal)
-            written.replace(output)
-    except OSError as error:
-        raise ExportError(f"{output} cannot be written ({error.strerror})") from error
-    return package_id
-
-
-def _prove(written: Path, package_id: str, normal: Path) -> None:
-    """Open a package as the line does; a golden picture and a normal one must come out."""
-    try:
-        with Inspector.open(written) as inspector:  # runs golden pictures
-            decision = inspector.inspect(read_picture(normal))
-            found_id = inspector.package_id
-    except (EngineError, PackageError) as error:
-        raise ExportError(
-            f"the package was written but does not run ({error}); nothing was kept. Check the disk "
-            "and export again"
-        ) from error
-    if found_id != package_id or decision.verdict is Verdict.UNKNOWN:
-        raise ExportError(
-            f"the package was written, but {normal} comes out of it as {decision.verdict.value} "
-            f"({decision.detail or decision.reason.value}); nothing was kept. A normal training "
-            "picture must get a verdict"
+        witnesses = {}
+        for each in admitted:
+            contender = each.contender
+            deciding = opened.enter_context(open_here(CPU, contender.faithful, size_hw))
+            others = [
+                enter(engine, contender.model)
+                for engine in engines_here()
+                if engine != CPU or contender.is_emulated
+            ]
+            witnesses[contender.precision] = Witness(
+                deciding,
+                contender.thresholds,
+                tuple(other for other in others if other is not None),
+            )
+        # Where the calibration part is small, training normals fill up: the self-test asks
+        # whether an engine gives the same, not whether it is right.
+        more = evenly_spread(normals, GOLDEN_PICTURES - len(admission.scored))
+        fp32 = witnesses["fp32"]
+        return golden_entries(
+            [*admission.scored, *score_pictures(fp32.engine, more, request.geometry, progress)],
+            witnesses=witnesses,
+            thresholds=fp32.thresholds,
+            rule=admission.rule,
+            geometry=request.geometry,
+            on_progress=progress,
         )
+
+
+def _entries(
+    admitted: Sequence[Admitted],
+    compared: Sequence[ColumnReport],
+    golden: Golden,
+    admission: Admission,
+    request: ExportRequest,
+    versions: Mapping[str, str],
+) -> tuple[dict[str, bytes], dict[str, PrecisionEntry]]:
+    """The package's content, and the manifest's part about its models."""
+    entries = dict(golden.entries)
+    precisions = {}
+    for each in admitted:
+        name = each.contender.precision
+        tolerance = _tolerance(each, golden.seen[name], admission, request)
+        entry = PrecisionEntry(
+            model=f"models/{name}.onnx",
+            certificate=f"certificates/{name}.json",
+            thresholds=each.contender.thresholds,
+            risk=each.risk,
+            graph=each.contender.graph,
+            tolerance=tolerance,
+        )
+        precisions[name] = entry
+        entries[entry.model] = each.contender.model
+        entries[entry.certificate] = certificate_json(
+            each.contender,
+            each.certified,
+            compared=compared if name == "fp32" else (),
+            pictures=admission.pictures,
+            limits=request.limits,
+            risk=each.risk,
+            rule=admission.rule,
+            tolerance=tolerance,
+            details=each.model.details,
+            versions=versions,
+        )
+    if request.report_html is not None:
+        entries["report.html"] = request.report_html
+    return entries, precisions
+
+
+def _tolerance(
+    each: Admitted, of_golden: Seen, admission: Admission, request: ExportRequest
+) -> Tolerance:
+    if each.contender.precision == "fp32":
+        return Tolerance()
+    return tolerance_of(
+        each.certified.seen | of_golden,
+        limits=request.limits,
+        spread=admission.spread,
+        thresholds=each.contender.thresholds,
+        rule=admission.rule,
+    )
+
+
+def _packed(each: Admitted) -> PackedPrecision:
+    contender = each.contender
+    return PackedPrecision(
+        name=contender.precision,
+        graph=contender.graph,
+        thresholds=contender.thresholds,
+        risk=each.risk,
+        columns=each.certified.columns,
+        model_bytes=len(contender.model),
+        notes=each.model.notes,
+    )

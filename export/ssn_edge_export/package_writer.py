@@ -18,7 +18,7 @@ from ssn_edge_runtime.archive import (
     end_record,
     local_header,
 )
-from ssn_edge_runtime.errors import ExportError, PackageError
+from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
 from ssn_edge_runtime.manifest import MANIFEST_NAME, EntryDigest, Manifest
 from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
 from ssn_edge_runtime.package import Package
@@ -36,7 +36,8 @@ def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) 
         The package id, the SHA-256 of the manifest in hexadecimal.
 
     Raises:
-        ExportError: The package would be refused, or cannot be written; `path` is as it was.
+        ExportError: The package would be refused; `path` is as it was.
+        StorageError: It cannot be written, likewise.
     """
     digests = {
         name: EntryDigest(len(data), hashlib.sha256(data).hexdigest())
@@ -64,7 +65,7 @@ def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) 
         reason = str(error).removeprefix(f"{temporary}: ")
         raise ExportError(f"{path}: not written, a controller would refuse it: {reason}") from error
     except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         with suppress(OSError):  # it must not hide what went wrong
             temporary.unlink(missing_ok=True)

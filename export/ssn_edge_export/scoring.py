@@ -16,6 +16,9 @@ from ssn_edge_runtime.preprocess import FrameError, Geometry, preprocess
 Progress = Callable[[str, int, int], None]
 """Called with the stage's name, the steps done and their number."""
 
+NOT_TRAINED = "the network did not train well, train again with a lower learning rate"
+"""What to do where FP32 gives no score."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledPicture:
@@ -65,8 +68,16 @@ def score_pictures(
     pictures: Sequence[LabelledPicture],
     geometry: Geometry,
     on_progress: Progress,
+    remedy: str = NOT_TRAINED,
 ) -> list[ScoredPicture]:
     """Score pictures, in their order.
+
+    Args:
+        engine: Gives the scores.
+        pictures: To score.
+        geometry: The package's.
+        on_progress: Called with the stage's name, the steps done and their number.
+        remedy: What to do where a score is none; ends the message.
 
     Raises:
         PictureError: A picture is unreadable, or the geometry does not fit it.
@@ -80,8 +91,7 @@ def score_pictures(
         if not all(abs(logit) <= LARGEST_LOGIT for logit in logits):  # false for NaN, too
             raise ScoreError(
                 f"{picture.name}: the exported graph gives the logits {logits[0]} and "
-                f"{logits[1]}; the network did not train well, train again with a lower learning "
-                "rate"
+                f"{logits[1]}; {remedy}"
             )
         scored.append(ScoredPicture(picture, *logits))
         on_progress("score", done, len(pictures))

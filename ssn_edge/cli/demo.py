@@ -95,7 +95,7 @@ def _lines(result: DemoResult) -> list[str]:
     from ssn_edge.cli.evaluate import metric_lines
 
     found, defective, rejected, good = result.line_truth
-    compared = result.exported.comparison
+    compared = result.exported.fp32.columns[0]
     infer = result.line.latency_ms.get("infer")
     baseline = result.evaluated.report.baseline
     lines = ["", "Package on pictures it has not seen:", *metric_lines(result.evaluated)]

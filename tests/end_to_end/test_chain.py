@@ -147,7 +147,12 @@ def test_grey_colour_and_other_sizes_in_one_folder_each_get_a_verdict(
     found = judged(tmp_path / "out")
     for same in ("grey.png", "colour.png", "opaque.png"):
         assert found[same] == project.verdicts[name]
-    assert found["twice.png"]["raw_score"] is not None
+    # Training saw frames of one size: another one comes from another camera, or another setting.
+    assert found["twice.png"] == {
+        "verdict": "unknown",
+        "reason": "frame_size",
+        "raw_score": None,
+    }
     assert found["deep.png"]["reason"] == "bad_frame"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssn_edge_export.onnx_model import onnx_from_graph
+from ssn_edge_export import ExportRequest, ExportResult, LabelledPicture, export_package
+from ssn_edge_export.export_request import GateListener
+from ssn_edge_export.onnx_model import GraphKind, onnx_from_graph
 from ssn_edge_export.reference_graph import ReferenceGraph
+from ssn_edge_export.scoring import Progress
 from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import ScoringMethod
+from ssn_edge_runtime.pictures import encode_png
+from ssn_edge_runtime.preprocess import Geometry
 
 
 class SmallNet(nn.Module):
@@ -89,6 +96,60 @@ def model() -> Callable[..., bytes]:
     @functools.cache
     def export(input_size_hw: tuple[int, int] = (64, 64), seed: int = 0) -> bytes:
         graph = ReferenceGraph(SmallNet(input_size_hw, seed)).eval()
-        return onnx_from_graph(graph, input_size_hw=input_size_hw)
+        return onnx_from_graph(
+            graph, input_size_hw=input_size_hw, version=GraphKind.REFERENCE.version
+        )
 
     return export
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[LabelledPicture]]:
+    """Pictures of a camera with 80 x 100 pixels: training normals and a calibration part."""
+    folder = tmp_path_factory.mktemp("line") / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(7)
+    calibration = []
+    for index in range(20):
+        spots = max(0, index - 13)
+        path = folder / f"{index}.png"
+        path.write_bytes(encode_png(_surface(rng, (80, 100), spots=spots)))
+        calibration.append(LabelledPicture(path, int(spots > 0)))
+    normals = [folder / f"train{index}.png" for index in range(34)]
+    for path in normals:
+        path.write_bytes(encode_png(_surface(rng, (80, 100), spots=0)))
+    return normals, calibration
+
+
+@pytest.fixture
+def export(
+    line: tuple[list[Path], list[LabelledPicture]], tmp_path: Path
+) -> Callable[..., ExportResult]:
+    """Export a `SmallNet` with all that a package needs: `export(net, precisions=("fp16",))`."""
+
+    def call(
+        net: SmallNet,
+        on_progress: Progress | None = None,
+        on_gate: GateListener | None = None,
+        **changes: object,
+    ) -> ExportResult:
+        normals, calibration = line
+        arguments = {
+            "output": tmp_path / "out" / "part.ssn",
+            "name": "part",
+            "geometry": Geometry(net.input_size_hw),
+            "scoring": ScoringMethod.CLASSIFICATION,
+            "variant": "journal",
+            "regime": "full",
+            "backbone": "two convolutions",
+            "training_data": "0" * 64,
+            "training_normals": normals,
+            "calibration": calibration,
+            "max_false_reject": 0.1,
+            "tools": {"timm": "1.0"},
+            "graph": GraphKind.REFERENCE,
+        }
+        request = ExportRequest(**{**arguments, **changes})
+        return export_package(net, request, on_progress=on_progress, on_gate=on_gate)
+
+    return call

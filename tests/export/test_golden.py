@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ssn_edge_export import golden as golden_file
-from ssn_edge_export.golden import golden_entries
+from ssn_edge_export.golden import Witness, golden_entries
 from ssn_edge_export.scoring import LabelledPicture, ScoredPicture, score_pictures
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -34,16 +34,17 @@ def pictures(tmp_path, surface):
     return made
 
 
-def make(scored, engine, pixel=0.0):
-    return golden_entries(
+def make(scored, engine, pixel=0.0, more=None):
+    thresholds = Thresholds(0.0, pixel)
+    golden = golden_entries(
         scored,
-        engine=engine,
-        thresholds=Thresholds(0.0, pixel),
+        witnesses={"fp32": Witness(engine, thresholds), **(more or {})},
+        thresholds=thresholds,
         rule=ScoringRule.CLASSIFICATION,
         geometry=GEOMETRY,
-        precision="fp32",
         on_progress=silent,
     )
+    return golden.entries, golden.pictures
 
 
 def test_golden_pictures_are_the_camera_s_with_what_the_engine_says(pictures, engine):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ssn_edge_export.package_writer import write_package
 from ssn_edge_runtime import archive, package
 from ssn_edge_runtime.archive import ArchiveEntry
-from ssn_edge_runtime.errors import ExportError, PackageError
+from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
 from ssn_edge_runtime.manifest import EntryDigest, Manifest
 from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
 from ssn_edge_runtime.package import Package
@@ -413,11 +413,11 @@ def test_what_a_controller_would_refuse_is_not_written(
     assert path.read_bytes() == b"the package of yesterday"
 
 
-def test_a_folder_that_cannot_be_written_is_an_export_error(
+def test_a_folder_that_cannot_be_written_is_a_storage_error(
     package_contents: Contents, tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_package(tmp_path / "absent" / "part.ssn", *package_contents)
     (tmp_path / "file").touch()
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_package(tmp_path / "file" / "part.ssn", *package_contents)
