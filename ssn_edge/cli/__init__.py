@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import ssn_edge
-from ssn_edge.cli import data, demo, evaluate, export, import_, info, init, reproduce, run, train
+from ssn_edge.cli import (
+    benchmark,
+    build,
+    data,
+    demo,
+    evaluate,
+    export,
+    import_,
+    info,
+    init,
+    reproduce,
+    run,
+    train,
+    verify,
+)
 from ssn_edge.cli.console import Output
 
 app = typer.Typer(
@@ -23,10 +37,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for verb in (demo.demo, init.init, train.train, evaluate.evaluate, export.export, run.run):
+for verb in (
+    demo.demo,
+    init.init,
+    train.train,
+    evaluate.evaluate,
+    export.export,
+    build.build,
+    run.run,
+    benchmark.benchmark,
+    verify.verify,
+    info.info,
+    reproduce.reproduce,
+):
     app.command()(verb)
-app.command()(info.info)
-app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
