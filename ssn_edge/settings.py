@@ -144,6 +144,10 @@ class ExportSettings:
             "whether 8-bit integers go in, too; their ranges are from normal training pictures"
         ),
     )
+    int8_onnxruntime: bool = field(
+        default=False,
+        metadata=_explained("whether they go in once more, as ONNX Runtime runs them on a CPU"),
+    )
     graph: str = field(
         default="deploy",
         metadata=_explained("deploy, rewritten to be fast, or reference, as the net was trained"),
@@ -158,6 +162,16 @@ class ExportSettings:
     gate_pictures: int = field(
         default=200, metadata=_explained("held-out pictures that net and models are compared on")
     )
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What goes into the package beside FP32, by the manifest's names."""
+        wanted = {
+            "fp16": self.fp16,
+            "int8": self.int8,
+            "int8-onnxruntime": self.int8_onnxruntime,
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     def __post_init__(self) -> None:
         """Refuse a share that is none, and a graph that there is not."""

@@ -189,7 +189,8 @@ def _choices(
             skipped[name] = missing
             continue
         for precision in precisions:
-            if request.precision == ALL and precision not in ENGINES[name].precisions:
+            made_for = ENGINES[name].precisions if name in ENGINES else precisions
+            if request.precision == ALL and precision not in made_for:
                 continue  # it is made for another engine
             try:
                 choice = choose_engine(

@@ -20,8 +20,9 @@ from ssn_edge_export.reference_graph import InspectionNet
 from ssn_edge_export.scoring import LabelledPicture, Progress, ScoredPicture, score_pictures
 from ssn_edge_export.verify import NetJudge
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
+from ssn_edge_runtime.engines import ENGINES
 from ssn_edge_runtime.errors import EngineError, ExportError, ScoreError
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, Risk
 
 _SHOWN = 3
 """Findings in a message; the page has all."""
@@ -76,7 +77,7 @@ class Admission:
         self._notes: list[str] = []
         size_hw = request.geometry.input_size_hw
         normals = [LabelledPicture(path, 0) for path in request.training_normals]
-        with open_here(CPU, fp32.faithful, size_hw) as engine:
+        with open_here(CPU, fp32.faithful, size_hw, precision="fp32") as engine:
             self.scored = tuple(
                 score_pictures(engine, request.calibration, request.geometry, on_progress)
             )
@@ -124,8 +125,9 @@ class Admission:
             CalibrationError: No threshold lies above its scores.
         """
         self._notes += model.notes
-        looked_at = require_tensorrt_form(model.model, model.precision)
-        model = replace(model, details={**model.details, "tensorrt": looked_at})
+        if model.precision in ENGINES["tensorrt"].precisions:
+            looked_at = require_tensorrt_form(model.model, model.precision)
+            model = replace(model, details={**model.details, "tensorrt": looked_at})
         thresholds, risk = self._thresholds_of(model)
         contender = _contender(model, thresholds)
         try:
@@ -181,7 +183,9 @@ class Admission:
             return self.thresholds, self._risk
         request = self._request
         try:
-            with open_here(CPU, model.faithful, request.geometry.input_size_hw) as engine:
+            with open_here(
+                CPU, model.faithful, request.geometry.input_size_hw, precision=model.precision
+            ) as engine:
                 scored = score_pictures(
                     engine,
                     [each for each in request.calibration if each.label == 0],
@@ -230,6 +234,7 @@ _CLAIM = {
     "fp32": "the exported graph is not the trained net",
     "fp16": "FP16 does not decide as the trained net does",
     "int8": "INT8 does not decide as the trained net does",
+    INT8_ONNXRUNTIME: "INT8 of ONNX Runtime does not decide as the trained net does",
 }
 
 

@@ -207,7 +207,12 @@ class Gate:
         self, run: _Run, pictures: Sequence[GatePicture], skipped: list[tuple[str, str]]
     ) -> Judged | None:
         try:
-            opened = open_here(run.engine, run.model, self._geometry.input_size_hw)
+            opened = open_here(
+                run.engine,
+                run.model,
+                self._geometry.input_size_hw,
+                precision=run.column.precision,
+            )
         except EngineError as error:
             if run.engine == CPU:
                 raise
@@ -252,7 +257,7 @@ class Gate:
 
 def _runs(contender: Contender) -> Iterator[_Run]:
     """What a contender is measured in: first what decides, then each engine with the file."""
-    kinds = [(engine, engine, contender.model) for engine in engines_here()]
+    kinds = [(name, name, contender.model) for name in engines_here(contender.precision)]
     if not contender.is_packed:
         kinds = kinds[:1]
     if contender.is_emulated:

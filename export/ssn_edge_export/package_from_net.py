@@ -32,6 +32,7 @@ from ssn_edge_export.precision_models import (
     fp16_model,
     fp32_model,
     int8_model,
+    int8_onnxruntime_model,
     range_pixels,
 )
 from ssn_edge_export.reference_graph import InspectionNet
@@ -40,7 +41,7 @@ from ssn_edge_export.versions import versions_here
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.errors import CalibrationError, EngineError, ExportError, StorageError
-from ssn_edge_runtime.manifest import Manifest, PrecisionEntry, Tolerance
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, Manifest, PrecisionEntry, Tolerance
 
 
 def export_package(
@@ -84,7 +85,7 @@ def export_package(
     pixels: list[ByteImage] = []
     if len(request.wanted) > 1:
         pixels = range_pixels(normals, geometry, progress)
-    if "int8" in request.wanted:
+    if {"int8", INT8_ONNXRUNTIME} & set(request.wanted):
         checked_pictures(pixels, size_hw=size_hw)  # too few: known before minutes of work
     progress("trace", 0, 1)
     fp32 = fp32_model(net, request.graph, size_hw)
@@ -162,6 +163,8 @@ def _made(
         return fp16_model(fp32, pixels)
     if precision == "int8":
         return int8_model(fp32, pixels, admission.accepts, progress)
+    if precision == INT8_ONNXRUNTIME:
+        return int8_onnxruntime_model(fp32, pixels, admission.accepts, progress)
     return fp32
 
 
@@ -187,9 +190,9 @@ def _golden(
     size_hw = request.geometry.input_size_hw
     with contextlib.ExitStack() as opened:
 
-        def enter(engine: str, model: bytes) -> Engine | None:
+        def enter(engine: str, model: bytes, precision: str) -> Engine | None:
             try:
-                return opened.enter_context(open_here(engine, model, size_hw))
+                return opened.enter_context(open_here(engine, model, size_hw, precision=precision))
             except EngineError:
                 if engine == CPU:
                     raise
@@ -198,13 +201,16 @@ def _golden(
         witnesses = {}
         for each in admitted:
             contender = each.contender
-            deciding = opened.enter_context(open_here(CPU, contender.faithful, size_hw))
+            precision = contender.precision
+            deciding = opened.enter_context(
+                open_here(CPU, contender.faithful, size_hw, precision=precision)
+            )
             others = [
-                enter(engine, contender.model)
-                for engine in engines_here()
+                enter(engine, contender.model, precision)
+                for engine in engines_here(precision)
                 if engine != CPU or contender.is_emulated
             ]
-            witnesses[contender.precision] = Witness(
+            witnesses[precision] = Witness(
                 deciding,
                 contender.thresholds,
                 tuple(other for other in others if other is not None),

@@ -9,9 +9,11 @@ from pathlib import Path
 from ssn_edge_export.engines_here import CPU
 from ssn_edge_export.package_writer import write_package
 from ssn_edge_runtime.decision import Verdict
+from ssn_edge_runtime.engines import choose_engine
 from ssn_edge_runtime.errors import EngineError, ExportError, PackageError, StorageError
 from ssn_edge_runtime.inspector import Inspector
 from ssn_edge_runtime.manifest import Manifest
+from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.pictures import read_picture
 
 
@@ -52,7 +54,7 @@ def write_proven(
 def _prove(written: Path, package_id: str, precision: str, normal: Path) -> None:
     """Open a package as the line does; all golden pictures and a normal one must come out."""
     try:
-        with Inspector.open(written, engine=CPU, precision=precision, self_test=False) as inspector:
+        with _opened(written, precision) as inspector:
             inspector.self_test()
             decision = inspector.inspect(read_picture(normal))
             found_id = inspector.package_id
@@ -67,3 +69,20 @@ def _prove(written: Path, package_id: str, precision: str, normal: Path) -> None
             f"({decision.detail or decision.reason.value}); nothing was kept. A normal training "
             "picture must get a verdict"
         )
+
+
+def _opened(written: Path, precision: str) -> Inspector:
+    """As the line opens it, but before any device has certified it."""
+    package = Package.open(written)
+    try:
+        choice = choose_engine(package, engine=CPU, precision=precision, certified=False)
+        return Inspector(
+            choice.open(),
+            package.manifest,
+            precision=precision,
+            package_id=package.package_id,
+            package=package,
+        )
+    except BaseException:
+        package.close()
+        raise

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ssn_edge_calibrate.int8_graph import Int8Form
 from ssn_edge_calibrate.int8_sensitivity import Int8Search, search_float_layers
 from ssn_edge_export.half_precision import HalfPrecision, fp16_from_fp32
 from ssn_edge_export.half_precision_emulation import half_emulation
@@ -15,6 +16,7 @@ from ssn_edge_export.onnx_model import GraphKind, inspection_graph, onnx_from_gr
 from ssn_edge_export.reference_graph import InspectionNet
 from ssn_edge_export.scoring import LabelledPicture, Progress, to_pixels
 from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import Geometry
 
@@ -22,6 +24,8 @@ _Item = TypeVar("_Item")
 
 MAX_RANGE_PICTURES = 256
 """Normal training pictures that ranges are taken from, at most, evenly spread."""
+_NAMED = 3
+"""Layers in a line for people."""
 HALF_RANGE_PICTURES = 32
 """Of them for half precision: it asks for an order of magnitude, INT8 for a range."""
 
@@ -102,12 +106,31 @@ def int8_model(
         return accepts(as_it_is) and accepts(in_halves(quantised))
 
     search = search_float_layers(fp32.model, pixels, offered, on_progress=on_progress)
-    model = in_halves(search.int8.model)
-    return replace(
-        model,
-        details={**model.details, **_search_details(search)},
-        notes=_search_notes(search),
+    return _searched(in_halves(search.int8.model), search, "half precision")
+
+
+def int8_onnxruntime_model(
+    fp32: PrecisionModel,
+    pixels: Sequence[ByteImage],
+    accepts: Callable[[PrecisionModel], bool],
+    on_progress: Progress,
+) -> PrecisionModel:
+    """FP32 in the INT8 that ONNX Runtime's CPU kernels take; the rest stays in FP32.
+
+    For arguments and errors see `int8_model`.
+    """
+
+    def as_it_is(quantised: bytes) -> PrecisionModel:
+        return PrecisionModel(INT8_ONNXRUNTIME, fp32.graph, quantised, quantised)
+
+    search = search_float_layers(
+        fp32.model,
+        pixels,
+        lambda quantised: accepts(as_it_is(quantised)),
+        form=Int8Form.ONNXRUNTIME,
+        on_progress=on_progress,
     )
+    return _searched(as_it_is(search.int8.model), search, "FP32")
 
 
 def range_pixels(
@@ -138,6 +161,15 @@ def _in_halves(
     )
 
 
+def _searched(model: PrecisionModel, search: Int8Search, rest: str) -> PrecisionModel:
+    """With what the search found, for the certificate and for people."""
+    return replace(
+        model,
+        details={**model.details, **_search_details(search)},
+        notes=(_search_note(model.precision, search, rest),),
+    )
+
+
 def _search_details(search: Int8Search) -> dict[str, object]:
     return {
         "int8": search.int8.report.to_dict(),
@@ -155,15 +187,16 @@ def _search_details(search: Int8Search) -> dict[str, object]:
     }
 
 
-def _search_notes(search: Int8Search) -> tuple[str, ...]:
+def _search_note(precision: str, search: Int8Search, rest: str) -> str:
     count = len(search.int8.report.int8_layers)
     if not search.float_layers:
-        return (f"int8: all {count} layers that can be are in INT8",)
-    left = search.float_layers
-    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        return f"{precision}: all {count} layers that can be are in INT8"
+    more = len(search.float_layers) - _NAMED
     return (
-        f"int8: {count} layers in INT8, {len(left)} left in half precision, the most harmful "
-        f"first: {', '.join(left[:_NAMED])}{more} ({search.tries} choices tried)",
+        f"{precision}: {count} layers in INT8; {len(search.float_layers)} left in {rest} "
+        f"({search.tries} choices tried), the most harmful first: "
+        + ", ".join(search.float_layers[:_NAMED])
+        + (f", and {more} more: see the certificate" if more > 0 else "")
     )
 
 

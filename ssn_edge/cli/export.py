@@ -46,6 +46,13 @@ def export(
             "--int8/--no-int8", help="8-bit integers, too; ranges from training pictures."
         ),
     ] = None,
+    int8_onnxruntime: Annotated[
+        bool | None,
+        typer.Option(
+            "--int8-onnxruntime/--no-int8-onnxruntime",
+            help="And in the form that is fast in ONNX Runtime on a CPU.",
+        ),
+    ] = None,
     graph: Annotated[
         str | None,
         typer.Option(help="deploy, rewritten to be fast (default), or reference, as trained."),
@@ -87,6 +94,9 @@ def export(
             max_false_reject=share,
             fp16=settings.fp16 if fp16 is None else fp16,
             int8=settings.int8 if int8 is None else int8,
+            int8_onnxruntime=(
+                settings.int8_onnxruntime if int8_onnxruntime is None else int8_onnxruntime
+            ),
             graph=graph or settings.graph,
             max_flip_margin=(
                 settings.max_flip_margin if max_flip_margin is None else max_flip_margin
@@ -119,7 +129,7 @@ def _options(settings: ExportSettings, keep_going: bool) -> ExportOptions:
 
     return ExportOptions(
         max_false_reject=settings.max_false_reject,
-        precisions=tuple(name for name in ("fp16", "int8") if getattr(settings, name)),
+        precisions=settings.precisions,
         graph=GraphKind(settings.graph),
         limits=GateLimits(
             max_flip_margin=settings.max_flip_margin, max_pictures=settings.gate_pictures

@@ -15,8 +15,11 @@ from ssn_edge_calibrate.int8_model import int8_from_fp32
 from ssn_edge_calibrate.int8_sensitivity import Int8Search
 from ssn_edge_export import GateLimits, GateReport, admission, gate, precision_models
 from ssn_edge_export.half_precision import fp16_from_fp32
+from ssn_edge_runtime.engines import EngineCache, open_engine
 from ssn_edge_runtime.errors import CalibrationError, ExportError
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
 from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.self_test import check_golden
 
 
 @pytest.fixture
@@ -123,6 +126,22 @@ def test_both_low_precisions_pass_where_nothing_was_spoilt(net, export, seen):
     assert seen[0].refusals == ()
 
 
+def test_the_int8_of_onnxruntime_is_certified_there_alone(net, export, seen, tmp_path):
+    limits = GateLimits(max_flip_margin=1.5)
+    result = export(net, precisions=(INT8_ONNXRUNTIME,), limits=limits, on_gate=seen.append)
+    columns = [each.column for each in seen[0].columns if each.column.precision != "fp32"]
+    assert [each.engine for each in columns] == ["onnxruntime-cpu"]
+    cache = EngineCache(tmp_path / "cache")
+    with Package.open(result.package_path) as package:
+        model = onnx.load_from_string(package.read(f"models/{INT8_ONNXRUNTIME}.onnx"))
+        assert {node.op_type for node in model.graph.node} >= {"QuantizeLinear"}
+        with open_engine(
+            package, precision=INT8_ONNXRUNTIME, cache=cache, certified=False
+        ) as engine:
+            assert engine.name == "onnxruntime-cpu"
+            check_golden(package, engine, INT8_ONNXRUNTIME)
+
+
 @pytest.mark.parametrize("kind", SPOILS)
 def test_fp16_of_something_else_than_the_net_is_refused(kind, refused, monkeypatch, seen):
     monkeypatch.setattr(
@@ -179,8 +198,9 @@ def test_an_engine_that_runs_another_model_is_refused_by_name(refused, monkeypat
     pytest.importorskip("openvino")
     of_gate = gate.open_here
 
-    def opens(engine, own, input_size_hw):
-        return of_gate(engine, model(seed=1) if engine == "openvino" else own, input_size_hw)
+    def opens(engine, own, input_size_hw, *, precision):
+        other = model(seed=1) if engine == "openvino" else own
+        return of_gate(engine, other, input_size_hw, precision=precision)
 
     monkeypatch.setattr(gate, "open_here", opens)
     message = refused()

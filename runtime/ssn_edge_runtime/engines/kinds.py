@@ -16,7 +16,7 @@ from ssn_edge_runtime.engines.cache import EngineKey, EngineSlot, KeyValue
 from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
 
 CPU_PRECISIONS = (INT8_ONNXRUNTIME, "fp32", "int8", "fp16")
-"""In order of preference: ONNX Runtime computes FP16, and INT8 of the other form, by way of FP32."""
+"""In order of preference: ONNX Runtime computes FP16, and `int8`, by way of FP32."""
 INT8_CPU_PRECISIONS = ("int8", "fp32", "fp16")
 """Where INT8 really runs as INT8."""
 GPU_PRECISIONS = ("int8", "fp16", "fp32")
@@ -81,6 +81,7 @@ def _onnxruntime_cpu(model: ModelToRun, slot: EngineSlot) -> Engine:
         input_size_hw=model.input_size_hw,
         batch_size=model.batch_size,
         threads=model.threads,
+        integer_biases=model.precision == INT8_ONNXRUNTIME,
     )
 
 
