@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+ROOMS = ("ssn_edge_runtime", "ssn_edge_calibrate", "ssn_edge_export")
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,13 @@ def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSN_EDGE_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """A command that runs within the tests sets them; the next test must not find them so."""
+    loggers = [logging.getLogger(name) for name in ("ssn_edge", *ROOMS)]
+    before = [each.level for each in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)

@@ -113,6 +113,7 @@ class Admission:
             geometry=request.geometry,
             limits=request.limits,
             spread=self.spread,
+            held_out=(*self.scored, *of_test),
             on_progress=on_progress,
         )
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ssn_edge_export.engines_here import CPU, engines_here, open_here
-from ssn_edge_export.gate_columns import Column, ColumnReport, compare
+from ssn_edge_export.gate_columns import EXACT_PRECISIONS, Column, ColumnReport, compare
+from ssn_edge_export.gate_held_out import ImageScores, score_held_out
 from ssn_edge_export.gate_judged import Judged, judge_pictures
 from ssn_edge_export.gate_limits import GateLimits
 from ssn_edge_export.gate_pictures import GatePicture, Part
 from ssn_edge_export.gate_tolerance import Seen, seen_between
 from ssn_edge_export.gate_worst import View, WorstPicture, view_of, worst_pictures
-from ssn_edge_export.scoring import Progress
+from ssn_edge_export.scoring import Progress, ScoredPicture
 from ssn_edge_export.verify import Judge
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import EngineError
@@ -95,6 +96,9 @@ class Gate:
         geometry: The package's.
         limits: Beyond which a contender is refused.
         spread: Deviation of held-out normal pictures' scores.
+        held_out: All held-out pictures with FP32's scores. The image metrics of other precisions
+            are over these: `pictures` are chosen for flips, near the threshold, where every metric
+            falls further than over all.
         on_progress: Called with a stage's name, the steps done and their number.
     """
 
@@ -108,8 +112,10 @@ class Gate:
         geometry: Geometry,
         limits: GateLimits,
         spread: float,
+        held_out: Sequence[ScoredPicture],
         on_progress: Progress,
     ) -> None:
+        self._held_out = tuple(held_out)
         self.pictures = tuple(pictures)
         self.limits = limits
         self.spread = spread
@@ -137,10 +143,13 @@ class Gate:
         deciding: Judged | None = None
         seen = Seen()
         for run in _runs(contender):
-            judged = self._run(run, self.pictures, skipped)
+            over_all: list[ImageScores] = []
+            judged = self._run(run, self.pictures, skipped, over_all)
             if judged is None:
                 continue
             report = self._compared(run.column, self._of_net, judged, self.pictures, self.limits)
+            for scores in over_all:
+                report = scores.in_report(report)
             reports.append(report)
             self._measured.append((run, report))
             if contender.is_packed:
@@ -158,9 +167,14 @@ class Gate:
         The test part chooses nothing. All engines are asked, as they will be in the end. The cap
         of the flip margin is half, and the mean change of a score must be within it, too: what
         just passes on the pictures that chose it would not on those that did not, and few
-        pictures lie near enough to the threshold to flip.
+        pictures lie near enough to the threshold to flip. Nor are there enough anomalous ones to
+        see I-AUROC fall; so noise is held to what cannot make it fall too far.
         """
-        strict = replace(self.limits, max_flip_margin=SEARCH_SHARE * self.limits.max_flip_margin)
+        strict = replace(
+            self.limits,
+            max_flip_margin=SEARCH_SHARE * self.limits.max_flip_margin,
+            max_noise=min(self.limits.max_noise, self.limits.noise_within_metric_points),
+        )
         places = [index for index, each in enumerate(self.pictures) if each.part is not Part.TEST]
         pictures = [self.pictures[index] for index in places]
         of_net = _only(self._of_net, places)
@@ -204,8 +218,13 @@ class Gate:
         )
 
     def _run(
-        self, run: _Run, pictures: Sequence[GatePicture], skipped: list[tuple[str, str]]
+        self,
+        run: _Run,
+        pictures: Sequence[GatePicture],
+        skipped: list[tuple[str, str]],
+        over_all: list[ImageScores] | None = None,
     ) -> Judged | None:
+        """One engine's judgements; into `over_all` go its scores of all held-out pictures."""
         try:
             opened = open_here(
                 run.engine,
@@ -219,7 +238,18 @@ class Gate:
             skipped.append((run.column.title, str(error)))
             return None
         with opened:
-            return self._judged(run.column.title, opened.infer, run.thresholds, pictures)
+            judged = self._judged(run.column.title, opened.infer, run.thresholds, pictures)
+            if over_all is not None and run.column.precision not in EXACT_PRECISIONS:
+                over_all.append(
+                    score_held_out(
+                        opened,
+                        self._held_out,
+                        rule=self._rule,
+                        geometry=self._geometry,
+                        on_progress=self._progress,
+                    )
+                )
+            return judged
 
     def _judged(
         self, title: str, judge: Judge, thresholds: Thresholds, pictures: Sequence[GatePicture]

@@ -73,6 +73,17 @@ class GateLimits:
         quantile = float(np.quantile(np.abs(differences), FLIP_QUANTILE))
         return min(quantile, self.max_flip_margin * spread)
 
+    @property
+    def noise_within_metric_points(self) -> float:
+        """Noise on scores that cannot make I-AUROC fall by more than `metric_points`.
+
+        For bell-shaped scores I-AUROC is P(z), z the distance of both labels' means over the
+        deviation of a difference. Noise of a share r of the scores' deviation divides z by
+        sqrt(1 + r^2), so I-AUROC falls by about p(z) z r^2 / 2, at most by p(1) r^2 / 2.
+        """
+        steepest = math.exp(-0.5) / math.sqrt(2 * math.pi)
+        return math.sqrt(2 * self.metric_points / 100 / steepest)
+
     def to_dict(self) -> dict[str, float]:
         """All of it by name, ready for JSON."""
         return asdict(self)

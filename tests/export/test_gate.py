@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ssn_edge_export.gate_columns import Column, ColumnReport, compare
+from ssn_edge_export.gate_held_out import ImageScores, score_held_out
 from ssn_edge_export.gate_judged import Judged, judge_pictures
 from ssn_edge_export.gate_limits import GateLimits, spread_of
 from ssn_edge_export.gate_metrics import MetricChange, image_changes
@@ -19,6 +24,7 @@ from ssn_edge_export.gate_worst import worst_pictures
 from ssn_edge_export.scoring import LabelledPicture, ScoredPicture
 from ssn_edge_runtime.decision import Judgement, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import ConfigError, EngineError, ExportError
+from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.preprocess import Geometry
 
 SIDE = 32
@@ -298,3 +304,68 @@ def test_without_a_test_part_the_calibration_part_is_all_there_is():
 def test_training_pictures_fill_up_only_where_too_few_are_held_out():
     assert chosen(scored(0, 3, "a"), []) == {"calibration 0": 3, "training 0": 5}
     assert chosen(scored(0, 8, "a"), []) == {"calibration 0": 8}
+
+
+@given(
+    points=st.floats(0.01, 2.0),
+    distance=st.floats(0.01, 4.0),
+)
+def test_noise_within_the_metric_points_cannot_lower_i_auroc_further(points, distance):
+    share = GateLimits(metric_points=points).noise_within_metric_points
+    normal = NormalDist()
+    fall = normal.cdf(distance) - normal.cdf(distance / math.sqrt(1 + share**2))
+    assert 100 * fall <= points * 1.001
+
+
+def test_the_limit_of_noise_is_no_stricter_than_it_must_be():
+    share = GateLimits(metric_points=0.2).noise_within_metric_points
+    normal = NormalDist()
+    falls = [
+        normal.cdf(each / 100) - normal.cdf(each / 100 / math.sqrt(1 + share**2))
+        for each in range(1, 400)
+    ]
+    assert 100 * max(falls) > 0.19
+
+
+class Scores:
+    """An engine that gives these scores in turn."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self._scores = iter(scores)
+
+    def infer(self, _pixels, *, pixel_threshold):
+        score = next(self._scores)
+        anomaly_map = np.full((SIDE, SIDE), score, np.float32)
+        return Judgement(
+            score, score, anomaly_map, (anomaly_map >= pixel_threshold).astype(np.uint8)
+        )
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> list[ScoredPicture]:
+    path = tmp_path / "part.png"
+    path.write_bytes(encode_png(np.zeros((SIDE, SIDE, 3), np.uint8)))
+    return [
+        ScoredPicture(LabelledPicture(path, label), score, score)
+        for label, score in ((0, -2.0), (0, -1.0), (1, 1.0), (1, 2.0))
+    ]
+
+
+def over_all(scores: list[float], held_out: list[ScoredPicture]) -> ImageScores:
+    return score_held_out(
+        Scores(scores), held_out, rule=RULE, geometry=GEOMETRY, on_progress=lambda *_: None
+    )
+
+
+def test_the_metrics_are_over_all_held_out_pictures(held_out):
+    few = report(judged(SCORES), judged(SCORES), [0, 0, 0, 1, 1])
+    found = over_all([-2.0, 3.0, 1.0, 2.0], held_out).in_report(few)
+    auroc = next(each for each in found.metrics if each.name == "I-AUROC")
+    assert (auroc.of_net, auroc.of_model) == (1.0, 0.5)
+    assert [each.name for each in found.metrics].count("I-AUROC") == 1
+
+
+def test_a_held_out_picture_without_a_score_is_a_finding(held_out):
+    few = report(judged(SCORES), judged(SCORES), [0, 0, 0, 1, 1])
+    found = over_all([-2.0, float("nan"), 1.0, 2.0], held_out).in_report(few)
+    assert "get no verdict, first held-out pictures" in " ".join(found.findings(LIMITS))

@@ -12,7 +12,7 @@ import pytest
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
 from ssn_edge.evaluation.report import render_report
-from ssn_edge.trained import TrainedRun, export_run, open_run
+from ssn_edge.trained import ExportOptions, TrainedRun, export_run, open_run
 from ssn_edge.training.checkpoint import load_tensors, save_tensors
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import Reason, ScoringMethod, ScoringRule, Thresholds, Verdict
@@ -127,7 +127,7 @@ def test_the_combined_score_is_fitted_shown_and_exported_alike(
     combined = dataclasses.replace(run, scoring=ScoringMethod.COMBINED)
     with one_thread():
         found = evaluate_checkpoint(combined, max_false_reject=0.1)
-        result = export_run(combined, tmp_path / "part.ssn", max_false_reject=0.1)
+        result = export_run(combined, tmp_path / "part.ssn", ExportOptions(max_false_reject=0.1))
         line = evaluate_package(combined, result.package_path)
     page = render_report(found.report)
     assert "threshold on the combined score" in page
