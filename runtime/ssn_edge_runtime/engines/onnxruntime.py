@@ -37,8 +37,8 @@ _ALL_ON_PROVIDER = "session.disable_cpu_ep_fallback"
 """With it a model with a node that only the CPU can run is refused, not split between both."""
 _WRONG_IN_HALF = "WeightBiasQuantization"
 """An optimisation that turns biases beside INT8 weights into INT32. With float16 scales the product
-of two scales leaves float16's range, and logits were seen to move by 3 (1.32). ONNX Runtime's own form of INT8
-has float32 scales and is slow without it."""
+of two scales leaves float16's range, and logits were seen to move by 3 (1.32). ONNX Runtime's own
+form of INT8 has float32 scales and is slow without it."""
 
 
 class OnnxRuntimeEngine:
