@@ -148,13 +148,23 @@ class Admission:
         contender = _contender(model, self.thresholds, is_packed=False)
         return self._gate.certify(contender).columns
 
+    def screens(self, model: PrecisionModel) -> bool:
+        """Whether a candidate is within stricter limits on the calibration part."""
+        contender = self._candidate(model)
+        return contender is not None and self._gate.screens(contender)
+
     def accepts(self, model: PrecisionModel) -> bool:
-        """Whether a candidate is within the limits on the calibration part."""
+        """Whether a candidate is within these, and within the limits on all pictures."""
+        contender = self._candidate(model)
+        return contender is not None and self._gate.accepts(contender)
+
+    def _candidate(self, model: PrecisionModel) -> Contender | None:
+        """With thresholds of its own; None if it gives no scores."""
         try:
             thresholds, _ = self._thresholds_of(model)
         except ExportError:
-            return False
-        return self._gate.accepts(_contender(model, thresholds))
+            return None
+        return _contender(model, thresholds)
 
     def refuse(self, precision: str, why: str) -> None:
         """Remember for the report that a precision does not go into the package."""

@@ -85,6 +85,15 @@ class _Run:
     thresholds: Thresholds
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """All columns of one contender."""
+
+    contender: Contender
+    runs: tuple[tuple[_Run, ColumnReport], ...]
+    certified: Certified
+
+
 class Gate:
     """Holds contenders against the net, on the same pictures.
 
@@ -124,6 +133,7 @@ class Gate:
         self._progress = on_progress
         self._of_net = self._judged(NET, net, thresholds, self.pictures)
         self._measured: list[tuple[_Run, ColumnReport]] = []
+        self._accepted: _Measured | None = None
 
     @property
     def reports(self) -> tuple[ColumnReport, ...]:
@@ -137,7 +147,14 @@ class Gate:
             ExportError: The net itself gives no verdict on a picture.
             EngineError: ONNX Runtime cannot load the model.
         """
-        reports: list[ColumnReport] = []
+        measured = self._accepted
+        if measured is None or measured.contender.model != contender.model:
+            measured = self._measure(contender)
+        self._measured += measured.runs
+        return measured.certified
+
+    def _measure(self, contender: Contender) -> _Measured:
+        reports: list[tuple[_Run, ColumnReport]] = []
         skipped: list[tuple[str, str]] = []
         findings: list[str] = []
         deciding: Judged | None = None
@@ -150,8 +167,7 @@ class Gate:
             report = self._compared(run.column, self._of_net, judged, self.pictures, self.limits)
             for scores in over_all:
                 report = scores.in_report(report)
-            reports.append(report)
-            self._measured.append((run, report))
+            reports.append((run, report))
             if contender.is_packed:
                 title = run.column.title
                 findings += [f"{title}: {each}" for each in report.findings(self.limits)]
@@ -159,16 +175,32 @@ class Gate:
                 deciding = judged
             else:
                 seen |= seen_between(deciding, judged)
-        return Certified(tuple(reports), tuple(skipped), tuple(findings), seen)
+        columns = tuple(report for _, report in reports)
+        certified = Certified(columns, tuple(skipped), tuple(findings), seen)
+        return _Measured(contender, tuple(reports), certified)
 
     def accepts(self, contender: Contender) -> bool:
-        """Whether a candidate of a search is within the limits, on the calibration part alone.
+        """Whether a candidate of a search is within the limits.
 
-        The test part chooses nothing. All engines are asked, as they will be in the end. The cap
-        of the flip margin is half, and the mean change of a score must be within it, too: what
-        just passes on the pictures that chose it would not on those that did not, and few
-        pictures lie near enough to the threshold to flip. Nor are there enough anomalous ones to
-        see I-AUROC fall; so noise is held to what cannot make it fall too far.
+        The calibration part is asked first. What it lets pass is held against all pictures, as it
+        will be in the end: the test part never prefers one candidate to another, but it may say
+        that more layers must stay in float.
+        """
+        if not self.screens(contender):
+            return False
+        measured = self._measure(contender)
+        if measured.certified.findings:
+            return False
+        self._accepted = measured
+        return True
+
+    def screens(self, contender: Contender) -> bool:
+        """Whether a candidate is within stricter limits on the calibration part alone.
+
+        All engines are asked. The cap of the flip margin is half, and the mean change of a score
+        must be within it, too: few pictures lie near enough to the threshold to flip. Nor are there
+        enough anomalous ones to see I-AUROC fall; so noise is held to what cannot make it fall too
+        far.
         """
         strict = replace(
             self.limits,

@@ -91,8 +91,8 @@ def choose_pictures(
     """Choose what to compare on, at most `most`, half of each label where there are enough.
 
     Of each label and part half are those nearest the threshold, where a verdict turns first, half
-    are spread over the scores. Metrics over them are lower than over all pictures; their change
-    is what counts here.
+    are spread over the scores. Image metrics fall further over them than over all pictures; so
+    these are taken over all (`gate_held_out`).
 
     Args:
         calibration: Held out of fitting, with scores.

@@ -162,7 +162,7 @@ def _made(
     if precision == "fp16":
         return fp16_model(fp32, pixels)
     if precision == "int8":
-        return int8_model(fp32, pixels, admission.accepts, progress)
+        return int8_model(fp32, pixels, admission.accepts, progress, screens=admission.screens)
     if precision == INT8_ONNXRUNTIME:
         return int8_onnxruntime_model(fp32, pixels, admission.accepts, progress)
     return fp32

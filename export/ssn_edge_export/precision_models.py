@@ -82,6 +82,8 @@ def int8_model(
     pixels: Sequence[ByteImage],
     accepts: Callable[[PrecisionModel], bool],
     on_progress: Progress,
+    *,
+    screens: Callable[[PrecisionModel], bool],
 ) -> PrecisionModel:
     """FP32 in INT8, with as many layers left in half precision as it takes to be accepted.
 
@@ -90,6 +92,7 @@ def int8_model(
         pixels: Network input of normal training pictures; none else may give ranges.
         accepts: The gate's judgement of a candidate.
         on_progress: Called with the stage's name, the steps done and their number.
+        screens: A quicker judgement, for a candidate whose rest is still in FP32.
 
     Raises:
         CalibrationError: Too few pictures for ranges, or nothing was accepted.
@@ -103,7 +106,7 @@ def int8_model(
         # The float rest first as it is: most candidates fail by their INT8 layers, and half
         # precision has to be looked for on pictures each time.
         as_it_is = PrecisionModel("int8", fp32.graph, quantised, quantised)
-        return accepts(as_it_is) and accepts(in_halves(quantised))
+        return screens(as_it_is) and accepts(in_halves(quantised))
 
     search = search_float_layers(fp32.model, pixels, offered, on_progress=on_progress)
     return _searched(in_halves(search.int8.model), search, "half precision")
