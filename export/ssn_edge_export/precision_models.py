@@ -24,6 +24,7 @@ _Item = TypeVar("_Item")
 
 MAX_RANGE_PICTURES = 256
 """Normal training pictures that ranges are taken from, at most, evenly spread."""
+_HARDLY = ". That is hardly INT8: ssn-edge benchmark shows whether it is faster at all"
 _NAMED = 3
 """Layers in a line for people."""
 HALF_RANGE_PICTURES = 32
@@ -200,6 +201,7 @@ def _search_note(precision: str, search: Int8Search, rest: str) -> str:
         f"({search.tries} choices tried), the most harmful first: "
         + ", ".join(search.float_layers[:_NAMED])
         + (f", and {more} more: see the certificate" if more > 0 else "")
+        + ("" if count > len(search.float_layers) else _HARDLY)
     )
 
 

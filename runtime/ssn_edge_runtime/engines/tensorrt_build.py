@@ -120,42 +120,57 @@ def _build(
     progress: BuildProgress,
 ) -> tuple[bytes, int]:
     module = tensorrt.module
+    # Freed in the reverse order of making, also when an error's traceback holds this frame.
+    builder: Any = None
+    network: Any = None
+    parser: Any = None
+    config: Any = None
+    serialised: Any = None
     try:
-        builder = module.Builder(tensorrt.logger)
-    except TypeError as error:  # the bindings' word for null
-        raise _failed(tensorrt, "cannot start its builder", "nvidia-smi shows the GPU") from error
-    network = _made(tensorrt, builder.create_network(_network_flags(tensorrt)), "a network")
-    parser = module.OnnxParser(network, tensorrt.logger)
-    if not parser.parse(model):
-        raise EngineError(
-            f"{tensorrt.engine} {tensorrt.version} refuses the model: "
-            f"{_parser_errors(tensorrt, parser)}; export the package again with this version of "
-            "ssn-edge"
-        )
-    config = _made(tensorrt, builder.create_builder_config(), "a configuration")
-    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    config.builder_optimization_level = options.optimisation_level
-    # Names and types of the layers stay in the plan, else nobody can tell what runs in INT8.
-    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
-    # FP32 is FP32: the builder may round it to TF32, and the package was not certified with that.
-    config.clear_flag(module.BuilderFlag.TF32)
-    monitor = progress_monitor(module, progress)
-    config.progress_monitor = monitor
-    _fix_batch(tensorrt, builder, network, config, batch_size)
-    # RTX would look for a GPU if it had one set, and it measures no kernels.
-    times = None if tensorrt.is_rtx else _load_times(tensorrt, config, timing_cache)
+        try:
+            builder = module.Builder(tensorrt.logger)
+        except TypeError as error:  # the bindings' word for null
+            raise _failed(
+                tensorrt, "cannot start its builder", "nvidia-smi shows the GPU"
+            ) from error
+        network = _made(tensorrt, builder.create_network(_network_flags(tensorrt)), "a network")
+        parser = module.OnnxParser(network, tensorrt.logger)
+        if not parser.parse(model):
+            raise EngineError(
+                f"{tensorrt.engine} {tensorrt.version} refuses the model: "
+                f"{_parser_errors(tensorrt, parser)}; export the package again with this version "
+                "of ssn-edge"
+            )
+        config = _made(tensorrt, builder.create_builder_config(), "a configuration")
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        config.builder_optimization_level = options.optimisation_level
+        # Names and types of the layers stay in the plan, else nobody can tell what runs in INT8.
+        config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
+        # FP32 is FP32: the builder may round it to TF32, which nobody has certified.
+        config.clear_flag(module.BuilderFlag.TF32)
+        monitor = progress_monitor(module, progress)
+        config.progress_monitor = monitor
+        _fix_batch(tensorrt, builder, network, config, batch_size)
+        # RTX would look for a GPU if it had one set, and it measures no kernels.
+        times = None if tensorrt.is_rtx else _load_times(tensorrt, config, timing_cache)
 
-    serialised = builder.build_serialized_network(network, config)
-    if serialised is None:
-        raise _failed(
-            tensorrt,
-            "cannot build the model",
-            "free memory, give another --workspace, or build another precision",
-        )
-    plan = bytes(serialised)
-    if times is not None and timing_cache is not None:
-        _save_times(times, timing_cache)
-    return plan, int(network.num_layers)
+        serialised = builder.build_serialized_network(network, config)
+        if serialised is None:
+            raise _failed(
+                tensorrt,
+                "cannot build the model",
+                "free memory, give another --workspace, or build another precision",
+            )
+        plan = bytes(serialised)
+        if times is not None and timing_cache is not None:
+            _save_times(times, timing_cache)
+        return plan, int(network.num_layers)
+    finally:
+        serialised = None
+        config = None
+        parser = None
+        network = None
+        builder = None
 
 
 def _network_flags(tensorrt: TensorRt) -> int:

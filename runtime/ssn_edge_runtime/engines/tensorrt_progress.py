@@ -98,7 +98,14 @@ def progress_monitor(module: Any, progress: BuildProgress) -> Any:
         def phase_finish(self, phase_name: str) -> None:
             progress.finish(phase_name)
 
-    return Monitor()
+    monitor = Monitor()
+    # A thread of the library may still call it after a build that was stopped. Builds are rare.
+    _MONITORS.append(monitor)
+    return monitor
+
+
+_MONITORS: list[Any] = []
+"""All that were made: none is freed while the library might know it."""
 
 
 def run_cancellable(
