@@ -57,8 +57,8 @@ def verification_lines(path: Path, found: Verification) -> list[str]:
     signed = "signed (not checked by this version)" if found.is_signed else "not signed"
     lines = [
         f"{path}: whole and unchanged, {signed}",
-        f"  {'engine':<17} {'precision':<10} {'result':<10} {'golden':>6} "
-        f"{'score off by':>13} {'allowed':>9} {'mask':>8} {'seconds':>8}",
+        f"  {'engine':<17} {'precision':<16} {'result':<10} {'golden':>6} "
+        f"{'score off by':>13} {'allowed':>16} {'mask':>8} {'seconds':>8}",
     ]
     for each in found.results:
         lines.append(_row(each))
@@ -78,9 +78,11 @@ def verification_lines(path: Path, found: Verification) -> list[str]:
 
 def _row(each: EngineResult) -> str:
     if not each.pictures:
-        return f"  {each.engine:<17} {each.precision:<10} {each.result:<10}"
+        return f"  {each.engine:<17} {each.precision:<16} {each.result:<10}"
+    # Absolute plus relative to the logit.
+    allowed = f"{each.score_tolerance:.1e} + {each.score_tolerance:.1%}"
     return (
-        f"  {each.engine:<17} {each.precision:<10} {each.result:<10} {each.pictures:>6} "
-        f"{each.score_difference:>13.2e} {each.score_tolerance:>9.1e} "
+        f"  {each.engine:<17} {each.precision:<16} {each.result:<10} {each.pictures:>6} "
+        f"{each.score_difference:>13.2e} {allowed:>16} "
         f"{100 * each.mask_share:>7.3f}% {each.seconds:>8.1f}"
     )
