@@ -128,7 +128,7 @@ def test_an_engine_that_cannot_run_is_told_and_the_rest_is_tested(
     assert done.exit_code == 5
     assert "the driver is gone" in done.stdout
     assert "failed: broken (fp32): the driver is gone; use one that passed" in done.stderr
-    assert "onnxruntime-cpu   fp32       passed" in done.stdout
+    assert "onnxruntime-cpu   fp32             passed" in done.stdout
 
 
 def test_an_engine_that_gives_nan_is_refused_in_json_too(
@@ -152,7 +152,7 @@ def test_a_plan_that_was_not_built_is_told_with_the_command_that_builds_it(
     path = make_package()
     done = ssn_edge("verify", path)
     assert done.exit_code == 0
-    assert "tensorrt          fp32       not built" in done.stdout
+    assert "tensorrt          fp32             not built" in done.stdout
     assert "ssn-edge build part.ssn --engine tensorrt --precision fp32" in done.stdout
     done = ssn_edge("verify", path, "--engine", "tensorrt")
     assert done.exit_code == 5
