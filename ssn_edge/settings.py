@@ -148,6 +148,12 @@ class ExportSettings:
         default=False,
         metadata=_explained("whether they go in once more, as ONNX Runtime runs them on a CPU"),
     )
+    int8_openvino: bool = field(
+        default=False,
+        metadata=_explained(
+            "whether they go in once more, finer than TensorRT takes them, for OpenVINO on a CPU"
+        ),
+    )
     graph: str = field(
         default="deploy",
         metadata=_explained("deploy, rewritten to be fast, or reference, as the net was trained"),
@@ -170,6 +176,7 @@ class ExportSettings:
             "fp16": self.fp16,
             "int8": self.int8,
             "int8-onnxruntime": self.int8_onnxruntime,
+            "int8-openvino": self.int8_openvino,
         }
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 

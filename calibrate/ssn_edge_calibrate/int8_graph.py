@@ -36,6 +36,8 @@ class Int8Form(Enum):
 
     TENSORRT = "tensorrt"
     """Signed, zero point 0; at inputs and skips. OpenVINO runs it in INT8, too."""
+    OPENVINO = "openvino"
+    """The same places; what is never below zero is unsigned and has twice as many steps."""
     ONNXRUNTIME = "onnxruntime"
     """Unsigned, zero point 0 or 128; at outputs and at both sides of an addition as well. For ONNX
     Runtime on a CPU, which runs the other form slower than float."""
@@ -43,6 +45,7 @@ class Int8Form(Enum):
 
 LARGEST = 127
 """Of both signs: -128 exists, and takes part in no range."""
+UNSIGNED_STEPS = 255
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 QUANTISED, DEQUANTISED, SCALE, ZERO_POINT = "_quantised", "_dequantised", "_scale", "_zero_point"
@@ -271,9 +274,10 @@ class _Writer:
         quantised, dequantised = tensor + QUANTISED, tensor + DEQUANTISED
         zero_point: np.int8 | np.uint8 = np.int8(0)
         steps = LARGEST
-        if self._plan.form is Int8Form.ONNXRUNTIME:
-            is_unsigned = tensor in self._plan.unsigned
-            zero_point, steps = (np.uint8(0), 255) if is_unsigned else (np.uint8(128), LARGEST)
+        if self._plan.form is not Int8Form.TENSORRT and tensor in self._plan.unsigned:
+            zero_point, steps = np.uint8(0), UNSIGNED_STEPS
+        elif self._plan.form is Int8Form.ONNXRUNTIME:
+            zero_point = np.uint8(128)
         self._constant(quantised + SCALE, np.float32(largest / steps))
         self._constant(quantised + ZERO_POINT, zero_point)
         by = [quantised + SCALE, quantised + ZERO_POINT]

@@ -6,12 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ssn_edge_calibrate.int8_bias import bias_shifts
+from ssn_edge_calibrate.int8_equalisation import channel_sizes, equalised, extreme_pictures
 from ssn_edge_calibrate.int8_graph import Int8Form, Placement, placement, quantised_graph
 from ssn_edge_calibrate.int8_layers import Int8Layer, Wiring, int8_layers
 from ssn_edge_calibrate.int8_pictures import checked_pictures
 from ssn_edge_calibrate.int8_ranges import MagnitudeHistogram, RangeMethod, range_of
-from ssn_edge_calibrate.int8_run import outputs_of
+from ssn_edge_calibrate.int8_run import logits_of, outputs_of
 from ssn_edge_runtime.arrays import ByteImage, FloatArray
 from ssn_edge_runtime.engines import base
 from ssn_edge_runtime.errors import CalibrationError
@@ -19,12 +22,18 @@ from ssn_edge_runtime.errors import CalibrationError
 if TYPE_CHECKING:
     import onnx
 
-DEFAULT_RANGES = RangeMethod.MAX
-"""Nothing is clipped: clipped values are the far ones, and a defect is far. On two trained nets no
-method was best in all; percentiles had the longest tails (tests/benchmarks/int8.py)."""
+DEFAULT_RANGES = RangeMethod.RETURN_LEVEL
+"""Nothing that was seen is clipped, nor what is to be expected of the next pictures: clipped values
+are the far ones, and a defect is far. Percentiles, entropy and squares clip; on all trained nets
+looked at they did worse (README)."""
 
 BIAS_PICTURES = 32
 """Pictures that biases are corrected on, as many as there must be at the least."""
+
+SIZE_PICTURES = 64
+"""Pictures that channels are equalised by, at most, evenly out of those for the ranges."""
+SAME_LOGITS = 1e-3
+"""Relative to the larger of 1 and the logit: more is no rounding."""
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is done, how many of it are, and how many there are in all."""
@@ -43,6 +52,7 @@ class Int8Report:
         int8_layers: Layers that run in INT8, by their weights' names.
         float_layers: Layers that could and do not, each with the reason.
         tensors: Range and largest magnitude seen of each quantised tensor.
+        equalised: Tensors whose channels were scaled to one another first.
     """
 
     ranges: RangeMethod
@@ -53,6 +63,7 @@ class Int8Report:
     int8_layers: tuple[str, ...]
     float_layers: Mapping[str, str]
     tensors: Mapping[str, tuple[float, float]]
+    equalised: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """All of it by name, ready for JSON."""
@@ -64,6 +75,7 @@ class Int8Report:
             "blank": self.blank,
             "int8_layers": list(self.int8_layers),
             "float_layers": dict(self.float_layers),
+            "equalised": list(self.equalised),
             "tensors": {
                 name: {"range": chosen, "largest": largest}
                 for name, (chosen, largest) in self.tensors.items()
@@ -89,7 +101,7 @@ class ObservedModel:
     """A float model with what its tensors were seen to hold; quantises any number of times.
 
     Args:
-        model: Serialised ONNX, in float.
+        model: Serialised ONNX, in float, with its channels equalised.
         layers: Those that can run in INT8.
         histograms: Of every tensor that may be quantised.
         pixels: Pictures that they are from.
@@ -97,6 +109,7 @@ class ObservedModel:
         copies: Pictures left out because they were given twice.
         blank: Pictures left out because all their pixels are alike.
         form: For whom it will be quantised.
+        equalised: Tensors whose channels were scaled to one another.
     """
 
     model: bytes
@@ -107,6 +120,7 @@ class ObservedModel:
     copies: int
     blank: int
     form: Int8Form = Int8Form.TENSORRT
+    equalised: tuple[str, ...] = ()
     _shifts: dict[RangeMethod, dict[str, FloatArray]] = field(default_factory=dict, init=False)
 
     def quantised(
@@ -138,6 +152,7 @@ class ObservedModel:
                 tensors={
                     name: (value, self.histograms[name].largest) for name, value in chosen.items()
                 },
+                equalised=self.equalised,
             ),
         )
 
@@ -168,6 +183,7 @@ def observe_model(
     pixels: Sequence[ByteImage],
     *,
     form: Int8Form = Int8Form.TENSORRT,
+    equalise: bool = True,
     on_progress: OnProgress | None = None,
 ) -> ObservedModel:
     """Run pictures through a float model and count what its tensors hold, picture by picture.
@@ -177,6 +193,7 @@ def observe_model(
         pixels: (h, w, 3) uint8 each, BGR, preprocessed: of the training part of the user's own
             data, and of nothing else.
         form: For whom it will be quantised.
+        equalise: Whether channels are scaled to one another first.
         on_progress: Called after each picture.
 
     Raises:
@@ -184,6 +201,7 @@ def observe_model(
     """
     parsed = _parsed(model)
     pictures = checked_pictures(pixels, size_hw=_size_hw(parsed))
+    parsed, scaled = _equalised(parsed, pictures.pixels) if equalise else (parsed, ())
     plan = placement(parsed, form=form)
     histograms = {name: MagnitudeHistogram() for name in plan.tensors}
     watched = _with_outputs(parsed, plan.tensors)
@@ -198,8 +216,9 @@ def observe_model(
                 ) from error
         if on_progress is not None:
             on_progress("INT8 ranges", done, count)
+    _bound_by_pixels(parsed, histograms, pictures.pixels[0])
     return ObservedModel(
-        model=model,
+        model=bytes(parsed.SerializeToString(deterministic=True)),
         layers=int8_layers(Wiring(parsed.graph)),
         histograms=histograms,
         pixels=pictures.pixels,
@@ -207,6 +226,7 @@ def observe_model(
         copies=pictures.copies,
         blank=pictures.blank,
         form=form,
+        equalised=scaled,
     )
 
 
@@ -234,6 +254,36 @@ def int8_from_fp32(
     """
     observed = observe_model(model, pixels, form=form, on_progress=on_progress)
     return observed.quantised(ranges=ranges, float_layers=float_layers)
+
+
+def _bound_by_pixels(
+    model: onnx.ModelProto, histograms: Mapping[str, MagnitudeHistogram], like: ByteImage
+) -> None:
+    """Tell the tensors that no layer stands in front of how far pixels can drive them."""
+    depth = Wiring(model.graph).weight_depth
+    names = [name for name in histograms if not depth[name]]
+    if not names:
+        return
+    for values in outputs_of(_with_outputs(model, names), extreme_pictures(like), names):
+        for name, each in zip(names, values, strict=True):
+            histograms[name].bound = max(histograms[name].bound, float(np.abs(each).max()))
+
+
+def _equalised(
+    model: onnx.ModelProto, pixels: Sequence[ByteImage]
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with its channels equalised, unless that is not the same function."""
+    layers = int8_layers(Wiring(model.graph))
+    count = min(SIZE_PICTURES, len(pixels))
+    some = [pixels[index * len(pixels) // count] for index in range(count)]
+    result, scaled = equalised(model, layers, channel_sizes(model, layers, some))
+    before, after = (
+        logits_of(bytes(each.SerializeToString()), some[:2]) for each in (model, result)
+    )
+    # A graph of another make may hold what the rules do not know; then it stays as it is.
+    if not (np.abs(after - before) <= SAME_LOGITS * np.maximum(1, np.abs(before))).all():
+        return model, ()
+    return result, scaled
 
 
 def _parsed(model: bytes) -> onnx.ModelProto:

@@ -18,6 +18,9 @@ import numpy.typing as npt
 from ssn_edge_runtime.arrays import FloatArray
 from ssn_edge_runtime.errors import CalibrationError
 
+_EULER = 0.5772156649015329
+"""Euler and Mascheroni's constant: the mean of Gumbel's law."""
+
 Counts = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
 
@@ -28,6 +31,10 @@ LEVELS = 127
 ENTROPY_BINS = 2048
 """As TensorRT's entropy calibrator had: fewer samples a bin would make the divergence noisy."""
 MSE_CANDIDATES = 256
+FURTHER_PICTURES = 10
+"""The return level is for so many times as many pictures as were seen."""
+LARGEST_REACH = 2.0
+"""A range ends at the largest magnitude seen times this at the most: beyond it steps get coarse."""
 SMALLEST_SHARE = 16
 """A range ends at the largest magnitude over this at the least; below it bins are too coarse."""
 
@@ -36,6 +43,8 @@ class RangeMethod(Enum):
     """How a range is chosen from the magnitudes seen."""
 
     MAX = "max"
+    RETURN_LEVEL = "return-level"
+    """What a picture's largest magnitude exceeds once in ten times as many pictures as seen."""
     PERCENTILE_99_9 = "percentile-99.9"
     PERCENTILE_99_99 = "percentile-99.99"
     PERCENTILE_99_999 = "percentile-99.999"
@@ -63,6 +72,7 @@ class MagnitudeHistogram:
         zeros: Values that were exactly zero.
         largest: Largest magnitude, exact; 0 before there is one.
         is_signed: Whether a value below zero was seen.
+        bound: What no value can exceed, if that is known; else 0.
     """
 
     def __init__(self) -> None:
@@ -70,6 +80,8 @@ class MagnitudeHistogram:
         self.zeros = 0
         self.largest = 0.0
         self.is_signed = False
+        self.bound = 0.0
+        self._maxima: list[float] = []  # of each picture
         self._top = 0.0  # a power of two above `largest`
 
     @property
@@ -82,8 +94,25 @@ class MagnitudeHistogram:
         """Values seen, zeros among them."""
         return self.zeros + int(self.counts.sum())
 
+    def return_level(self, times: int) -> float:
+        """What one in so many times as many pictures reaches beyond.
+
+        By Gumbel's law for the largest of many values, fitted by mean and deviation.
+
+        Source:
+            Coles, An Introduction to Statistical Modeling of Extreme Values, section 3.3.
+        """
+        count = len(self._maxima)
+        if not count:
+            return 0.0
+        # Exact sums: the order of the pictures changes nothing.
+        mean = math.fsum(self._maxima) / count
+        variance = math.fsum((each - mean) ** 2 for each in self._maxima) / count
+        scale = math.sqrt(6 * variance) / math.pi
+        return mean + scale * (math.log(times * count) - _EULER)
+
     def add(self, values: FloatArray) -> None:
-        """Count a tensor's values.
+        """Count a tensor's values in one picture.
 
         Raises:
             CalibrationError: One of them is NaN or infinite.
@@ -94,6 +123,7 @@ class MagnitudeHistogram:
             raise CalibrationError("a value is NaN or infinite")
         self._grow(largest)
         self.largest = max(self.largest, largest)
+        self._maxima.append(largest)
         self.is_signed = self.is_signed or bool((values < 0).any())
         zeros = magnitudes.size - int(np.count_nonzero(magnitudes))
         self.zeros += zeros
@@ -119,10 +149,17 @@ def range_of(histogram: MagnitudeHistogram, method: RangeMethod) -> float:
     """The largest magnitude that INT8 shall represent.
 
     Returns:
-        At most the largest magnitude seen; 0 if nothing but zeros was seen.
+        At most the largest magnitude seen; of the return level, the bound where there is one, else
+        at most twice the largest magnitude. 0 if nothing but zeros was seen.
     """
-    if not histogram.largest or method is RangeMethod.MAX:
-        return histogram.largest
+    largest = histogram.largest
+    if not largest or method is RangeMethod.MAX:
+        return largest
+    if method is RangeMethod.RETURN_LEVEL:
+        if histogram.bound:
+            return max(histogram.bound, largest)
+        level = histogram.return_level(FURTHER_PICTURES)
+        return min(max(level, largest), LARGEST_REACH * largest)
     if method.share is not None:
         found = _percentile(histogram, method.share)
     else:

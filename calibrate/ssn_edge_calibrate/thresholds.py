@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -97,6 +97,46 @@ def threshold_by_rank(normal_scores: Scores, max_false_reject: float = 0.01) -> 
         max_false_reject=float(max_false_reject),
         supported=rank <= scores.size,
     )
+
+
+def carried_threshold(
+    normal_scores: Scores,
+    reference_scores: Scores,
+    reference: float,
+    max_false_reject: float = 0.01,
+) -> RankThreshold:
+    """Carry a model's threshold over to another precision of it, and raise it where ranks ask.
+
+    A threshold by rank hangs on the few highest scores. Where rounding moves these, the threshold
+    moves against all other pictures, and verdicts turn although nothing else changed. So what all
+    scores moved by, their median, is added to the threshold that the first model has. It promises
+    what a threshold by rank does: it lies above the same rank of the model's own scores.
+
+    Args:
+        normal_scores: Logits of normal pictures by the precision that will decide.
+        reference_scores: Of the same pictures in the same order, by the first model.
+        reference: The first model's threshold.
+        max_false_reject: x, above 0 and below 1.
+
+    Raises:
+        CalibrationError: There is no score, or no float32 number above the scores.
+        ScoreError: A score is NaN, infinite or beyond float32.
+        ConfigError: `max_false_reject` is not above 0 and below 1, or the scores are not of the
+            same pictures.
+    """
+    by_rank = threshold_by_rank(normal_scores, max_false_reject)
+    scores, before = (
+        np.asarray(each, np.float64).ravel() for each in (normal_scores, reference_scores)
+    )
+    if scores.shape != before.shape:
+        raise ConfigError(
+            f"{scores.size} scores are to be compared with {before.size}; both models must have "
+            "judged the same pictures"
+        )
+    _checked(reference_scores)
+    below = float(np.sort(scores)[min(by_rank.rank, by_rank.count) - 1])
+    moved = reference + float(np.median(scores - before))
+    return replace(by_rank, value=_float32_above(below, max(below, moved)))
 
 
 def fit_thresholds(

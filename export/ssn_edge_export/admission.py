@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ssn_edge_calibrate.scoring import fit_scoring_rule
-from ssn_edge_calibrate.thresholds import fit_thresholds
+from ssn_edge_calibrate.thresholds import carried_threshold, fit_thresholds
 from ssn_edge_export.engines_here import CPU, open_here
 from ssn_edge_export.export_request import ExportRequest, GateReport, Refusal
 from ssn_edge_export.gate import Certified, Contender, Gate
@@ -22,7 +22,7 @@ from ssn_edge_export.verify import NetJudge
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.engines import ENGINES
 from ssn_edge_runtime.errors import EngineError, ExportError, ScoreError
-from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, Risk
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, INT8_OPENVINO, Risk
 
 _SHOWN = 3
 """Findings in a message; the page has all."""
@@ -208,7 +208,15 @@ class Admission:
             raise ExportError(
                 f"{model.precision} gives no score: {error}. Export without --{model.precision}"
             ) from error
-        return self._fitted(scored)
+        thresholds, risk = self._fitted(scored)
+        before = [each for each in self.scored if each.picture.label == 0]
+        carried = carried_threshold(
+            [each.logit(self.rule) for each in scored],
+            [each.logit(self.rule) for each in before],
+            self.thresholds.image,
+            request.max_false_reject,
+        )
+        return replace(thresholds, image=carried.value), risk
 
     def _fitted(
         self, scored: tuple[ScoredPicture, ...] | list[ScoredPicture]
@@ -245,6 +253,7 @@ _CLAIM = {
     "fp32": "the exported graph is not the trained net",
     "fp16": "FP16 does not decide as the trained net does",
     "int8": "INT8 does not decide as the trained net does",
+    INT8_OPENVINO: "INT8 of OpenVINO does not decide as the trained net does",
     INT8_ONNXRUNTIME: "INT8 of ONNX Runtime does not decide as the trained net does",
 }
 

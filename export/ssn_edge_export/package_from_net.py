@@ -28,11 +28,12 @@ from ssn_edge_export.input_statistics import measure_normals
 from ssn_edge_export.onnx_model import GraphKind
 from ssn_edge_export.package_proof import write_proven
 from ssn_edge_export.precision_models import (
+    CPU_FORMS,
     PrecisionModel,
     fp16_model,
     fp32_model,
+    int8_cpu_model,
     int8_model,
-    int8_onnxruntime_model,
     range_pixels,
 )
 from ssn_edge_export.reference_graph import InspectionNet
@@ -41,7 +42,7 @@ from ssn_edge_export.versions import versions_here
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.errors import CalibrationError, EngineError, ExportError, StorageError
-from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, Manifest, PrecisionEntry, Tolerance
+from ssn_edge_runtime.manifest import Manifest, PrecisionEntry, Tolerance
 
 
 def export_package(
@@ -85,7 +86,7 @@ def export_package(
     pixels: list[ByteImage] = []
     if len(request.wanted) > 1:
         pixels = range_pixels(normals, geometry, progress)
-    if {"int8", INT8_ONNXRUNTIME} & set(request.wanted):
+    if {"int8", *CPU_FORMS} & set(request.wanted):
         checked_pictures(pixels, size_hw=size_hw)  # too few: known before minutes of work
     progress("trace", 0, 1)
     fp32 = fp32_model(net, request.graph, size_hw)
@@ -162,9 +163,18 @@ def _made(
     if precision == "fp16":
         return fp16_model(fp32, pixels)
     if precision == "int8":
-        return int8_model(fp32, pixels, admission.accepts, progress, screens=admission.screens)
-    if precision == INT8_ONNXRUNTIME:
-        return int8_onnxruntime_model(fp32, pixels, admission.accepts, progress)
+        return int8_model(
+            fp32,
+            pixels,
+            admission.accepts,
+            progress,
+            rule=admission.rule,
+            screens=admission.screens,
+        )
+    if precision in CPU_FORMS:
+        return int8_cpu_model(
+            precision, fp32, pixels, admission.accepts, progress, rule=admission.rule
+        )
     return fp32
 
 

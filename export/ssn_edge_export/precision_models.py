@@ -16,17 +16,18 @@ from ssn_edge_export.onnx_model import GraphKind, inspection_graph, onnx_from_gr
 from ssn_edge_export.reference_graph import InspectionNet
 from ssn_edge_export.scoring import LabelledPicture, Progress, to_pixels
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
+from ssn_edge_runtime.decision import ScoringRule
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, INT8_OPENVINO
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import Geometry
 
 _Item = TypeVar("_Item")
 
+CPU_FORMS = {INT8_ONNXRUNTIME: Int8Form.ONNXRUNTIME, INT8_OPENVINO: Int8Form.OPENVINO}
+"""Precisions whose INT8 is for an engine that runs on processors, and its form."""
 MAX_RANGE_PICTURES = 256
 """Normal training pictures that ranges are taken from, at most, evenly spread."""
 _HARDLY = ". That is hardly INT8: ssn-edge benchmark shows whether it is faster at all"
-_NAMED = 3
-"""Layers in a line for people."""
 HALF_RANGE_PICTURES = 32
 """Of them for half precision: it asks for an order of magnitude, INT8 for a range."""
 
@@ -84,6 +85,7 @@ def int8_model(
     accepts: Callable[[PrecisionModel], bool],
     on_progress: Progress,
     *,
+    rule: ScoringRule,
     screens: Callable[[PrecisionModel], bool],
 ) -> PrecisionModel:
     """FP32 in INT8, with as many layers left in half precision as it takes to be accepted.
@@ -93,6 +95,7 @@ def int8_model(
         pixels: Network input of normal training pictures; none else may give ranges.
         accepts: The gate's judgement of a candidate.
         on_progress: Called with the stage's name, the steps done and their number.
+        rule: What the score is: layers are judged by what they do to it.
         screens: A quicker judgement, for a candidate whose rest is still in FP32.
 
     Raises:
@@ -109,29 +112,33 @@ def int8_model(
         as_it_is = PrecisionModel("int8", fp32.graph, quantised, quantised)
         return screens(as_it_is) and accepts(in_halves(quantised))
 
-    search = search_float_layers(fp32.model, pixels, offered, on_progress=on_progress)
+    search = search_float_layers(fp32.model, pixels, offered, rule=rule, on_progress=on_progress)
     return _searched(in_halves(search.int8.model), search, "half precision")
 
 
-def int8_onnxruntime_model(
+def int8_cpu_model(
+    precision: str,
     fp32: PrecisionModel,
     pixels: Sequence[ByteImage],
     accepts: Callable[[PrecisionModel], bool],
     on_progress: Progress,
+    *,
+    rule: ScoringRule,
 ) -> PrecisionModel:
-    """FP32 in the INT8 that ONNX Runtime's CPU kernels take; the rest stays in FP32.
+    """FP32 in the INT8 of an engine for processors; the rest stays in FP32.
 
-    For arguments and errors see `int8_model`.
+    For arguments and errors see `int8_model`; `precision` is a name of `CPU_FORMS`.
     """
 
     def as_it_is(quantised: bytes) -> PrecisionModel:
-        return PrecisionModel(INT8_ONNXRUNTIME, fp32.graph, quantised, quantised)
+        return PrecisionModel(precision, fp32.graph, quantised, quantised)
 
     search = search_float_layers(
         fp32.model,
         pixels,
         lambda quantised: accepts(as_it_is(quantised)),
-        form=Int8Form.ONNXRUNTIME,
+        form=CPU_FORMS[precision],
+        rule=rule,
         on_progress=on_progress,
     )
     return _searched(as_it_is(search.int8.model), search, "FP32")
@@ -185,6 +192,7 @@ def _search_details(search: Int8Search) -> dict[str, object]:
                 "classification": each.classification,
                 "map_max": each.map_max,
                 "harm": each.harm if np.isfinite(each.harm) else None,
+                "multiplications": each.multiplications,
             }
             for each in search.sensitivities
         ],
@@ -198,7 +206,7 @@ def _search_note(precision: str, search: Int8Search, rest: str) -> str:
     more = len(search.float_layers) - _NAMED
     return (
         f"{precision}: {count} layers in INT8; {len(search.float_layers)} left in {rest} "
-        f"({search.tries} choices tried), the most harmful first: "
+        f"({search.tries} choices tried), costliest first: "
         + ", ".join(search.float_layers[:_NAMED])
         + (f", and {more} more: see the certificate" if more > 0 else "")
         + ("" if count > len(search.float_layers) else _HARDLY)

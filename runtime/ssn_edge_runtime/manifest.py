@@ -13,8 +13,11 @@ SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "signature.json"
 INT8_ONNXRUNTIME = "int8-onnxruntime"
-"""INT8 in the form that ONNX Runtime's CPU kernels take; `int8` is in TensorRT's and OpenVINO's."""
-PRECISIONS = ("fp32", "fp16", "int8", INT8_ONNXRUNTIME)
+"""INT8 in the form that ONNX Runtime's CPU kernels take; `int8` is in TensorRT's, which OpenVINO
+runs as well."""
+INT8_OPENVINO = "int8-openvino"
+"""INT8 as OpenVINO can and TensorRT cannot: what is never below zero has all 255 steps above it."""
+PRECISIONS = ("fp32", "fp16", "int8", INT8_ONNXRUNTIME, INT8_OPENVINO)
 MAX_SCORE_TOLERANCE = 1.0
 """A logit; an engine that far off is another model."""
 MAX_MASK_SHARE = 0.05

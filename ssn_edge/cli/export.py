@@ -53,6 +53,13 @@ def export(
             help="And in the form that is fast in ONNX Runtime on a CPU.",
         ),
     ] = None,
+    int8_openvino: Annotated[
+        bool | None,
+        typer.Option(
+            "--int8-openvino/--no-int8-openvino",
+            help="And as OpenVINO alone takes them on a CPU: finer than TensorRT's form.",
+        ),
+    ] = None,
     graph: Annotated[
         str | None,
         typer.Option(help="deploy, rewritten to be fast (default), or reference, as trained."),
@@ -97,6 +104,7 @@ def export(
             int8_onnxruntime=(
                 settings.int8_onnxruntime if int8_onnxruntime is None else int8_onnxruntime
             ),
+            int8_openvino=settings.int8_openvino if int8_openvino is None else int8_openvino,
             graph=graph or settings.graph,
             max_flip_margin=(
                 settings.max_flip_margin if max_flip_margin is None else max_flip_margin

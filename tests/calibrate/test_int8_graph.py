@@ -70,9 +70,9 @@ def test_all_zero_points_are_zero_and_all_scales_are_constants(int8: onnx.ModelP
 
 
 def test_weights_are_bytes_with_a_scale_for_each_output_channel(
-    int8: onnx.ModelProto, deploy_model: bytes
+    int8: onnx.ModelProto, observed: ObservedModel, deploy_model: bytes
 ) -> None:
-    before, after, maker = constants(onnx.load_from_string(deploy_model)), constants(int8), {}
+    before, after, maker = constants(onnx.load_from_string(observed.model)), constants(int8), {}
     maker = made_by(int8)
     layers = int8_layers(Wiring(onnx.load_from_string(deploy_model).graph))
     assert {each.kind for each in layers} == {"Conv", "MatMul"}
@@ -183,7 +183,8 @@ def test_each_range_method_gives_a_model_that_runs(
     assert found.report.to_dict()["ranges"] == ranges.value
     assert np.isfinite(logits_of(found.model, other_pictures[:2])).all()
     for chosen, largest in found.report.tensors.values():
-        assert 0 < chosen <= largest
+        assert chosen > 0
+        assert chosen <= largest or ranges is RangeMethod.RETURN_LEVEL
 
 
 def test_a_name_that_is_no_layer_is_refused(observed: ObservedModel) -> None:
@@ -243,9 +244,11 @@ def test_nvidias_parser_and_compiler_take_it(observed: ObservedModel) -> None:
     assert result.layers > 0
 
 
+@pytest.mark.parametrize("form", [Int8Form.TENSORRT, Int8Form.OPENVINO])
 def test_an_openvino_cpu_runs_convolutions_and_projections_in_int8(
-    observed: ObservedModel, int8: onnx.ModelProto
+    deploy_model: bytes, pictures: list[ByteImage], form: Int8Form
 ) -> None:
+    observed = observe_model(deploy_model, pictures, form=form)
     openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
     core = openvino.Core()
     if "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -285,3 +288,29 @@ def test_the_form_for_onnx_runtime_runs_there_in_int8(
     assert executed.count("MatMulIntegerToFloat") == kinds.count("MatMul")
     change = np.abs(logits_of(int8, other_pictures) - logits_of(deploy_model, other_pictures))
     assert 0 < change.mean() < 0.05
+
+
+def test_the_form_for_openvino_gives_what_is_never_below_zero_twice_as_many_steps(
+    deploy_model: bytes, pictures: list[ByteImage], other_pictures: list[ByteImage]
+) -> None:
+    own, shared = (
+        observe_model(deploy_model, pictures, form=form)
+        for form in (Int8Form.OPENVINO, Int8Form.TENSORRT)
+    )
+    values = constants(onnx.load_from_string(own.quantised().model))
+    points = {
+        name.removesuffix("_quantised_zero_point"): values[name]
+        for name in values
+        if name.endswith("_quantised_zero_point") and values[name].ndim == 0
+    }
+    assert set(points) == set(own.histograms)
+    unsigned = {name for name, each in points.items() if each.dtype == np.uint8}
+    assert unsigned == {name for name, each in own.histograms.items() if not each.is_signed}
+    assert 0 < len(unsigned) < len(points)
+    assert not any(each.any() for each in points.values())
+    wanted = logits_of(deploy_model, other_pictures)
+    errors = [
+        np.abs(logits_of(each.quantised().model, other_pictures) - wanted).mean()
+        for each in (own, shared)
+    ]
+    assert errors[0] < errors[1]

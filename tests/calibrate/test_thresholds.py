@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_edge_calibrate import threshold_by_rank
+from ssn_edge_calibrate.thresholds import carried_threshold
 from ssn_edge_runtime.errors import CalibrationError, ConfigError, ScoreError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -136,3 +137,52 @@ def test_a_threshold_becomes_a_dictionary_of_plain_numbers() -> None:
         "supported": True,
         "smallest_supported": 0.25,
     }
+
+
+@given(float32_scores, shares, st.data())
+@settings(deadline=None)
+def test_a_carried_threshold_promises_what_its_own_ranks_do(
+    before: list[float], share: float, data: st.DataObject
+) -> None:
+    noise = st.floats(-2.0, 2.0, width=32)
+    scores = [score + data.draw(noise) for score in before]
+    reference = threshold_by_rank(before, share).value
+    carried = carried_threshold(scores, before, reference, share)
+    own = threshold_by_rank(scores, share)
+    assert (carried.rank, carried.count, carried.supported) == (own.rank, own.count, own.supported)
+    allowed = max(0, len(scores) - own.rank)
+    assert sum(score >= carried.value for score in scores) <= allowed
+
+
+@given(
+    st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=60),
+    shares,
+    st.floats(-3, 3, width=32),
+)
+@settings(deadline=None)
+def test_what_all_scores_moved_by_the_carried_threshold_moves_by(
+    before: list[float], share: float, shift: float
+) -> None:
+    reference = threshold_by_rank(before, share).value
+    carried = carried_threshold([each + shift for each in before], before, reference, share)
+    assert carried.value == pytest.approx(reference + shift, abs=1e-4)
+
+
+def test_one_picture_that_moved_does_not_move_the_carried_threshold() -> None:
+    before = [float(each) for each in range(200)]
+    reference = threshold_by_rank(before, 0.01).value
+    moved = [*before[:-3], 190.5, 190.25, 199.0]
+    assert threshold_by_rank(moved, 0.01).value < reference
+    assert carried_threshold(moved, before, reference, 0.01).value == reference
+
+
+def test_a_score_beyond_it_raises_the_carried_threshold() -> None:
+    before = [float(each) for each in range(200)]
+    reference = threshold_by_rank(before, 0.001).value
+    risen = [*before[:-1], 400.0]
+    assert carried_threshold(risen, before, reference, 0.001).value > 400.0
+
+
+def test_scores_of_other_pictures_are_not_carried_over() -> None:
+    with pytest.raises(ConfigError, match=r"2 scores are to be compared with 3; .*same pictures"):
+        carried_threshold([1.0, 2.0], [1.0, 2.0, 3.0], 2.5)

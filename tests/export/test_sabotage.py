@@ -15,9 +15,9 @@ from ssn_edge_calibrate.int8_model import int8_from_fp32
 from ssn_edge_calibrate.int8_sensitivity import Int8Search
 from ssn_edge_export import GateLimits, GateReport, admission, gate, precision_models
 from ssn_edge_export.half_precision import fp16_from_fp32
-from ssn_edge_runtime.engines import EngineCache, open_engine
+from ssn_edge_runtime.engines import ENGINES, EngineCache, open_engine
 from ssn_edge_runtime.errors import CalibrationError, ExportError
-from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, INT8_OPENVINO
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.self_test import check_golden
 
@@ -142,6 +142,17 @@ def test_the_int8_of_onnxruntime_is_certified_there_alone(net, export, seen, tmp
             check_golden(package, engine, INT8_ONNXRUNTIME)
 
 
+def test_the_int8_of_openvino_is_certified_there(net, export, seen):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    limits = GateLimits(max_flip_margin=1.5)
+    result = export(net, precisions=(INT8_OPENVINO,), limits=limits, on_gate=seen.append)
+    columns = [each.column for each in seen[0].columns if each.column.precision != "fp32"]
+    assert [each.engine for each in columns] == ["onnxruntime-cpu", "openvino"]
+    with Package.open(result.package_path) as package:
+        assert list(package.manifest.precisions) == ["fp32", INT8_OPENVINO]
+        assert INT8_OPENVINO not in ENGINES["tensorrt"].precisions
+
+
 @pytest.mark.parametrize("kind", SPOILS)
 def test_fp16_of_something_else_than_the_net_is_refused(kind, refused, monkeypatch, seen):
     monkeypatch.setattr(
@@ -170,8 +181,8 @@ def test_fp32_of_something_else_than_the_net_is_refused(kind, refused, monkeypat
 
 
 def test_int8_with_ranges_from_noise_is_refused(refused, monkeypatch, rng):
-    def ranges_from_noise(model, pixels, accept, on_progress):
-        noise = [rng.integers(126, 130, each.shape, dtype=np.uint8) for each in pixels]
+    def ranges_from_noise(model, pixels, accept, *, rule, on_progress):
+        noise = [rng.integers(0, 256, each.shape, dtype=np.uint8) for each in pixels]
         return Int8Search(int8_from_fp32(model, noise), (), (), 1)
 
     monkeypatch.setattr(precision_models, "search_float_layers", ranges_from_noise)

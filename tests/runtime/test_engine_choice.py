@@ -150,7 +150,7 @@ def test_auto_takes_what_needs_no_certificate_and_logs_why(
         assert engine.name == "onnxruntime-cpu"
     assert (
         "engine onnxruntime-cpu (the best that may decide here), "
-        "precision fp32 (the first that may of int8-onnxruntime, fp32, int8, fp16), "
+        "precision fp32 (the first that may of int8-onnxruntime, fp32, int8, int8-openvino, fp16), "
         f"package {package.package_id}"
     ) in caplog.messages
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]

@@ -13,11 +13,11 @@ from functools import cache
 from ssn_edge_runtime.device_info import DeviceInfo, describe_device
 from ssn_edge_runtime.engines.base import Engine, ModelToRun
 from ssn_edge_runtime.engines.cache import EngineKey, EngineSlot, KeyValue
-from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME
+from ssn_edge_runtime.manifest import INT8_ONNXRUNTIME, INT8_OPENVINO
 
-CPU_PRECISIONS = (INT8_ONNXRUNTIME, "fp32", "int8", "fp16")
-"""In order of preference: ONNX Runtime computes FP16, and `int8`, by way of FP32."""
-INT8_CPU_PRECISIONS = ("int8", "fp32", "fp16")
+CPU_PRECISIONS = (INT8_ONNXRUNTIME, "fp32", "int8", INT8_OPENVINO, "fp16")
+"""In order of preference: ONNX Runtime computes FP16, and others' INT8, by way of FP32."""
+INT8_CPU_PRECISIONS = (INT8_OPENVINO, "int8", "fp32", "fp16")
 """Where INT8 really runs as INT8."""
 GPU_PRECISIONS = ("int8", "fp16", "fp32")
 """The ladder: the fastest first."""
