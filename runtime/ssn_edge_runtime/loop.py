@@ -19,6 +19,8 @@ from ssn_edge_runtime.record import (
     MAX_DEFECTS,
     TIMING_STAGES,
     DecisionRecord,
+    EventKind,
+    EventRecord,
     boot_id,
     clock_synchronised,
 )
@@ -213,6 +215,19 @@ class _Line:
 
     def run(self) -> None:
         """Go through the source to its end, opening a lost camera again."""
+        self._journal.note(
+            EventRecord.now(
+                EventKind.START,
+                {
+                    "source": self._source.name,
+                    "package_id": self._judge.package_id,
+                    "precision": self._judge.precision,
+                    "engine": self._judge.engine_name,
+                    "engine_sha256": self._judge.engine_sha256,
+                },
+            )
+        )
+        self._decide_open_triggers()
         while True:
             failure = self._run_until_end()
             if failure is None:
@@ -253,8 +268,8 @@ class _Line:
             return None
         finally:
             self._last_sha256 = reader.last_sha256
-            self._log_drops()
             self._is_stuck = reader.is_stuck
+            self._log_drops()
 
     def _after_frame(self, captured: Captured) -> None:
         now_s = monotonic()
@@ -279,6 +294,18 @@ class _Line:
     def _log_drops(self) -> None:
         drops, self._drops = self._drops, None
         if drops is not None:
+            self._journal.note(
+                EventRecord.now(
+                    EventKind.DROP_RANGE,
+                    {
+                        "source": self._source.name,
+                        "cause": "the judge was busy",
+                        "frames": drops.count,
+                        "first_frame_index": drops.first,
+                        "last_frame_index": drops.last,
+                    },
+                )
+            )
             logger.info(
                 "%s: %d frames between %d and %d were dropped, newer ones came while the judge was "
                 "busy",
@@ -290,6 +317,7 @@ class _Line:
 
     def _open_again(self, failure: SourceError) -> bool:
         """Open a lost camera again; False if the run was stopped meanwhile."""
+        self._note_source(EventKind.SOURCE_LOST, _one_line(failure))
         self._source.close()
         while self._attempts < self._budget.attempts:
             self._attempts += 1
@@ -303,11 +331,37 @@ class _Line:
                 continue
             self._opened_s = monotonic()
             self._tally.reopened += 1
+            self._note_source(EventKind.SOURCE_BACK, f"after {self._attempts} attempts")
             logger.info("%s: is back", self._source.name)
             return True
         raise SourceError(
             f"{failure} (given up after {self._attempts} attempts to open it again)"
         ) from failure
+
+    def _note_source(self, event: EventKind, what: str) -> None:
+        self._journal.note(EventRecord.now(event, {"source": self._source.name, "what": what}))
+
+    def _decide_open_triggers(self) -> None:
+        """Triggers that an earlier run of the folder accepted and never decided."""
+        for trigger in self._journal.open_triggers:
+            self._journal.write(
+                DecisionRecord(
+                    sequence=trigger.sequence,
+                    source=trigger.source,
+                    part_id=trigger.part_id,
+                    decided_at=datetime.now(timezone.utc),
+                    verdict=Verdict.UNKNOWN,
+                    reason=Reason.RESTART,
+                    detail="the run that accepted this trigger ended before it was decided",
+                    timings_ms={},
+                    package_id=self._judge.package_id,
+                    trigger_id=trigger.trigger_id,
+                    trigger_at=trigger.trigger_at,
+                    monotonic_ns=monotonic_ns(),
+                    boot_id=boot_id(),
+                    clock_synchronised=clock_synchronised(),
+                )
+            )
 
     def _judged(self, captured: Captured) -> Decision:
         frame = captured.frame
@@ -389,7 +443,6 @@ class _Line:
             boot_id=boot_id(),
             clock_synchronised=clock_synchronised(),
             frame_sha256=None if captured is None else captured.sha256,
-            previous=self._journal.head,
         )
         self._journal.write(record)
 

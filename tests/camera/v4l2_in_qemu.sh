@@ -46,7 +46,7 @@ cd $work/guest
 v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
 
 echo "== a camera: 20 frames, one record each"
-$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(wc -l <camera/decisions.jsonl)
+$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(grep -c '"kind":"verdict"' camera/decisions.jsonl)
 [ "\${records:-0}" = 20 ] && echo OK-CAMERA
 
 echo "== no such camera: exit code 5, nothing written"
@@ -57,7 +57,7 @@ echo "== the camera is unplugged while it runs: unknown(no_frame), exit code 5, 
 (until [ "\$(cat unplugged/decisions.jsonl 2>/dev/null | wc -l)" -ge 5 ]; do sleep 1; done
  echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind) &
 $command -q run --device /dev/video0 --package $package --output unplugged
-[ \$? = 5 ] && tail -n 1 unplugged/decisions.jsonl | grep -q '"reason":"no_frame"' && echo OK-UNPLUGGED
+[ \$? = 5 ] && grep '"kind":"verdict"' unplugged/decisions.jsonl | tail -n 1 | grep -q '"reason":"no_frame"' && echo OK-UNPLUGGED
 JOB
 
 (cd "$work/initrd" && find . | busybox cpio -o -H newc 2>/dev/null | gzip >"$work/initrd.gz")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ssn_edge_runtime.sinks.base import Follower, PictureNames, Sink
 from ssn_edge_runtime.sinks.chain import ChainProblem, ChainReport, ProblemKind, verify_chain
 from ssn_edge_runtime.sinks.journal import JOURNAL_NAME, Journal
+from ssn_edge_runtime.sinks.ledger import Ledger
+from ssn_edge_runtime.sinks.links import Link, line_sha256
 from ssn_edge_runtime.sinks.overlay import draw_overlay
 from ssn_edge_runtime.sinks.pictures import (
     PICTURES_FOLDER,
@@ -22,6 +24,8 @@ __all__ = [
     "Follower",
     "Journal",
     "KeepPolicy",
+    "Ledger",
+    "Link",
     "OverlayFormat",
     "PictureFollower",
     "PictureNames",
@@ -29,5 +33,6 @@ __all__ = [
     "Sink",
     "WhenFull",
     "draw_overlay",
+    "line_sha256",
     "verify_chain",
 ]

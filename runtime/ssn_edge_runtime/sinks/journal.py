@@ -1,4 +1,4 @@
-"""The journal: one JSON line for each part, chained, on disk before anything else is told."""
+"""The journal: one chained JSON line for all that happens, on disk before anything is told."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import fcntl
 import logging
 import os
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 
 from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.record import FIRST_PREVIOUS, FIRST_SEQUENCE, DecisionRecord
+from ssn_edge_runtime.record import (
+    DecisionRecord,
+    EventKind,
+    EventRecord,
+    Scalar,
+    TriggerRecord,
+    canonical_json,
+)
 from ssn_edge_runtime.sinks.base import Sink
-from ssn_edge_runtime.sinks.chain import line_sha256, link_from_line
+from ssn_edge_runtime.sinks.ledger import Ledger
+from ssn_edge_runtime.sinks.links import line_sha256
+from ssn_edge_runtime.sinks.recovery import (
+    DamagedEnd,
+    SetAside,
+    find_end,
+    set_tail_aside,
+    sync_folder,
+)
 from ssn_edge_runtime.sources.base import Frame
 
 JOURNAL_NAME = "decisions.jsonl"
 SYNC_INTERVAL_S = 0.2
-LARGEST_LINE_BYTES = 64 * 2**20
-"""A file without a line end in so many bytes was not written by a journal."""
+CHECKPOINT_EVERY = 1000
 _CLOSE_TIMEOUT_S = 60.0
 
 logger = logging.getLogger(__name__)
@@ -29,34 +42,48 @@ logger = logging.getLogger(__name__)
 class Journal(Sink):
     """The truth of a run: ``decisions.jsonl`` in an output folder, appended to over all runs.
 
-    Each line goes to the kernel in one call before `write` returns, so that killing the process
-    loses nothing that was written. Power loss costs at most the lines of the last sync interval
-    (and what the disk itself loses); with `durable`, none. A line that was torn by it is set aside
-    on opening, into ``decisions.torn-N``, and the chain goes on from the last whole line.
+    Three kinds of lines: accepted triggers, decisions, and events. Each is numbered and chained to
+    the line before, and goes to the kernel in one call before the method returns, so that killing
+    the process loses nothing that was written. Power loss costs at most the lines of the last sync
+    interval (and what the disk itself loses); with `durable`, none. A line that was torn by it is
+    set aside on opening, into ``decisions.torn-N``, and the chain goes on from the last whole line.
+
+    Closing writes a `stop` event, unless the last line is one; opening a journal that does not end
+    with one writes a `restart` event. Whoever opened it then owes a decision to each of
+    `open_triggers`.
 
     One journal at a time may hold a folder. Not for use by several threads.
 
     Args:
         folder: Output folder; made if it is not there.
-        durable: Sync each line before `write` returns.
+        durable: Sync each line before the method returns.
         sync_interval_s: Otherwise, the longest time a line waits for its sync, in seconds.
+        checkpoint_every: Lines after which a checkpoint event says what the chain came to.
     """
 
     def __init__(
-        self, folder: Path, *, durable: bool = False, sync_interval_s: float = SYNC_INTERVAL_S
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        sync_interval_s: float = SYNC_INTERVAL_S,
+        checkpoint_every: int = CHECKPOINT_EVERY,
     ) -> None:
         if not sync_interval_s > 0:
             raise ConfigError(
                 f"the journal's sync interval is {sync_interval_s} s; it must be above 0 "
                 "(durable syncs each line)"
             )
+        if checkpoint_every < 1:
+            raise ConfigError(f"a checkpoint every {checkpoint_every} lines; 1 or more is needed")
         self.path = folder / JOURNAL_NAME
         self._durable = durable
         self._sync_interval_s = sync_interval_s
+        self._checkpoint_every = checkpoint_every
         self._fd: int | None = None
         self._size = 0
-        self._next_sequence = FIRST_SEQUENCE
-        self._head = FIRST_PREVIOUS
+        self._ledger = Ledger()
+        self._since_checkpoint = 0
         self._unsynced = Event()
         self._closing = Event()
         self._syncer: Thread | None = None
@@ -65,16 +92,26 @@ class Journal(Sink):
 
     @property
     def next_sequence(self) -> int:
-        """The number that the next record must have."""
-        return self._next_sequence
+        """The number that the next part will have."""
+        return self._ledger.next_sequence
 
     @property
     def head(self) -> str:
-        """The hash of the last line, which the next record must name as `previous`."""
-        return self._head
+        """The hash of the last line."""
+        return self._ledger.head
+
+    @property
+    def line(self) -> int:
+        """The number of the last line; 0 in an empty journal."""
+        return self._ledger.line
+
+    @property
+    def open_triggers(self) -> tuple[TriggerRecord, ...]:
+        """Triggers that were accepted and have no decision yet, oldest first."""
+        return tuple(self._ledger.open_triggers.values())
 
     def open(self) -> None:
-        """Open or make the journal, and find the end of its chain.
+        """Open or make the journal, find the end of its chain, note if the last run was cut short.
 
         Raises:
             StorageError: Another run holds it, it cannot be written, or its last line is damaged.
@@ -86,8 +123,8 @@ class Journal(Sink):
             raise StorageError(f"{self.path}: cannot be opened ({error.strerror})") from error
         try:
             self._lock(fd)
-            self._continue_chain(fd)
-            _sync_folder(self.path.parent)
+            aside = self._continue_chain(fd)
+            sync_folder(self.path.parent)
         except OSError as error:
             os.close(fd)
             raise StorageError(f"{self.path}: cannot be used ({error.strerror})") from error
@@ -103,6 +140,30 @@ class Journal(Sink):
                 target=self._sync_now_and_then, args=(fd,), name="ssn-edge-journal", daemon=True
             )
             self._syncer.start()
+        try:
+            self._note_restart(aside)
+        except BaseException:
+            with suppress(StorageError):
+                self.close()
+            raise
+
+    def accept(self, trigger: TriggerRecord) -> None:
+        """Append an accepted trigger; from now on its part is owed a decision.
+
+        Args:
+            trigger: Numbered with `next_sequence`, which this raises by one.
+
+        Raises:
+            StorageError: See `write`.
+            ValueError: Another number.
+        """
+        if trigger.sequence != self.next_sequence:
+            raise ValueError(
+                f"trigger of sequence {trigger.sequence} does not continue the journal: "
+                f"{self.next_sequence} is next"
+            )
+        self._append(trigger.to_dict())
+        self._ledger.accept(trigger)
 
     def write(
         self,
@@ -110,53 +171,52 @@ class Journal(Sink):
         frame: Frame | None = None,
         decision: Decision | None = None,
     ) -> None:
-        """Append one record; when this returns, killing the process no longer loses it.
+        """Append one decision; when this returns, killing the process no longer loses it.
 
         Args:
-            record: Numbered with `next_sequence` and chained to `head`.
+            record: Of an open trigger, which is closed by it, or numbered with `next_sequence`.
             frame: Not used.
             decision: Not used.
 
         Raises:
             StorageError: Not open, the line or an earlier sync could not be written, or the file
-                was deleted or changed by something else; the journal takes no more records then.
-            ValueError: The record does not continue the chain, or holds NaN or infinity.
+                was deleted or changed by something else; the journal takes no more lines then.
+            ValueError: The record does not continue the journal, or holds NaN or infinity.
         """
-        if self._fd is None:
-            raise StorageError(f"{self.path}: the journal is not open")
-        if self._failure is not None:
-            self._is_failure_told = True
-            raise self._failure
-        if record.sequence != self._next_sequence or record.previous != self._head:
-            raise ValueError(
-                f"record {record.sequence} does not continue the chain: sequence "
-                f"{self._next_sequence} after {self._head[:12]}... is next"
-            )
-        line = record.to_json_line()
         try:
-            self._check_file(self._fd)
-            written = os.write(self._fd, line + b"\n")
-            if written == len(line) + 1 and self._durable:
-                os.fsync(self._fd)
-        except OSError as error:
-            raise self._failed(error) from error
-        if written != len(line) + 1:
-            raise self._failed(None)
-        self._size += written
-        self._next_sequence += 1
-        self._head = line_sha256(line)
-        self._unsynced.set()
+            self._ledger.check_decision(record.sequence)
+        except ValueError as error:
+            raise ValueError(f"the record does not continue the journal: {error}") from error
+        self._append(record.to_dict())
+        self._ledger.decide(record.sequence, record.verdict.value)
 
-    def close(self) -> None:
-        """Sync what was written and let the file go.
+    def note(self, event: EventRecord) -> None:
+        """Append an event.
 
         Raises:
-            StorageError: The last lines could not be synced, or an earlier sync failed and no
-                `write` has said so.
+            StorageError: See `write`.
+            ValueError: The detail holds NaN, infinity or what is no JSON.
         """
-        fd, self._fd = self._fd, None
+        self._append(event.to_dict())
+        self._ledger.is_stopped = event.event is EventKind.STOP
+
+    def close(self) -> None:
+        """Note the end of the run, sync what was written and let the file go.
+
+        Raises:
+            StorageError: The end could not be noted, the last lines could not be synced, or an
+                earlier sync failed and no other method has said so.
+        """
+        fd = self._fd
         if fd is None:
             return
+        unnoted: StorageError | None = None
+        if self._failure is None and self._ledger.line and not self._ledger.is_stopped:
+            try:
+                self.note(EventRecord.now(EventKind.STOP))
+            except StorageError as error:
+                unnoted = error
+        self._fd = None
         self._closing.set()
         if self._syncer is not None:
             self._syncer.join(_CLOSE_TIMEOUT_S)
@@ -174,10 +234,45 @@ class Journal(Sink):
                 raise StorageError(f"{self.path}: cannot be synced ({error.strerror})") from error
         finally:
             os.close(fd)
+        if unnoted is not None:
+            raise unnoted
         if self._failure is not None and not self._is_failure_told:
             # The sync in between failed after the last write: this one proves nothing.
             self._is_failure_told = True
             raise self._failure
+
+    def _append(self, content: dict[str, object]) -> None:
+        """Number, chain and write one line, after the checkpoint that may be due before it."""
+        if self._since_checkpoint >= self._checkpoint_every:
+            detail = self._ledger.checkpoint_detail()
+            # Set first: the checkpoint itself comes through here.
+            self._since_checkpoint = 0
+            self._append(EventRecord.now(EventKind.CHECKPOINT).to_dict() | {"detail": detail})
+            self._since_checkpoint = 0
+        if self._fd is None:
+            raise StorageError(f"{self.path}: the journal is not open")
+        if self._failure is not None:
+            self._is_failure_told = True
+            raise self._failure
+        ledger = self._ledger
+        content["line"] = ledger.line + 1
+        content["previous"] = ledger.head
+        line = canonical_json(content)
+        try:
+            self._check_file(self._fd)
+            written = os.write(self._fd, line + b"\n")
+            if written == len(line) + 1 and self._durable:
+                os.fsync(self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+        if written != len(line) + 1:
+            raise self._failed(None)
+        self._size += written
+        ledger.line += 1
+        ledger.head = line_sha256(line)
+        ledger.is_stopped = False
+        self._since_checkpoint += 1
+        self._unsynced.set()
 
     def _lock(self, fd: int) -> None:
         try:
@@ -188,52 +283,37 @@ class Journal(Sink):
                 "folder"
             ) from error
 
-    def _continue_chain(self, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        lines, whole_bytes = _last_lines(fd, size)
-        if whole_bytes < 0:
-            raise StorageError(f"{self.path}: is not a decision journal; move it away")
-        sequence, head = FIRST_SEQUENCE, FIRST_PREVIOUS
-        if lines:
-            try:
-                links = [link_from_line(line) for line in lines]
-            except ValueError as error:
-                raise self._damaged(f"a line {error}") from error
-            last = links[-1]
-            follows = links[0].is_followed_by(last) if len(links) == 2 else last.is_first
-            if not follows:
-                raise self._damaged(f"record {last.sequence} does not follow the line before it")
-            sequence, head = last.sequence + 1, last.sha256
-        if whole_bytes < size:
-            self._set_torn_tail_aside(fd, whole_bytes, size)
-        self._size, self._next_sequence, self._head = whole_bytes, sequence, head
+    def _continue_chain(self, fd: int) -> SetAside | None:
+        try:
+            end = find_end(fd)
+        except DamagedEnd as error:
+            raise StorageError(
+                f"{self.path}: its end is damaged ({error}) and cannot be continued; move the "
+                "file away and keep it, a new one is begun"
+            ) from error
+        aside = None
+        if end.whole_bytes < os.fstat(fd).st_size:
+            aside = set_tail_aside(fd, self.path, end.whole_bytes)
+            logger.warning(
+                "%s: the last line was torn, %d bytes of it set aside in %s; the chain goes on",
+                self.path,
+                aside.size,
+                aside.name,
+            )
+        self._size, self._ledger = end.whole_bytes, end.ledger
+        self._since_checkpoint = end.since_checkpoint
+        return aside
 
-    def _damaged(self, what: str) -> StorageError:
-        return StorageError(
-            f"{self.path}: its end is damaged ({what}) and cannot be continued; move the file "
-            "away and keep it, a new one is begun"
-        )
-
-    def _set_torn_tail_aside(self, fd: int, start: int, size: int) -> None:
-        tail = os.pread(fd, size - start, start)
-        for number in count(1):
-            aside = self.path.with_name(f"decisions.torn-{number}")
-            try:
-                with aside.open("xb") as file:
-                    file.write(tail)
-                    file.flush()
-                    os.fsync(file.fileno())
-                break
-            except FileExistsError:
-                continue
-        os.ftruncate(fd, start)
-        os.fsync(fd)
-        logger.warning(
-            "%s: the last line was torn, %d bytes of it set aside in %s; the chain goes on",
-            self.path,
-            len(tail),
-            aside.name,
-        )
+    def _note_restart(self, aside: SetAside | None) -> None:
+        if aside is None and (self._ledger.line == 0 or self._ledger.is_stopped):
+            return
+        detail: dict[str, Scalar] = {
+            "open_triggers": len(self._ledger.open_triggers),
+            "set_aside": None if aside is None else aside.name,
+            "set_aside_bytes": 0 if aside is None else aside.size,
+            "set_aside_sha256": None if aside is None else aside.sha256,
+        }
+        self.note(EventRecord.now(EventKind.RESTART, detail))
 
     def _failed(self, error: OSError | None) -> StorageError:
         """Take back half a line, if the disk lets us, and refuse all that comes after."""
@@ -272,27 +352,3 @@ class Journal(Sink):
                     "lost"
                 )
                 return
-
-
-def _last_lines(fd: int, size: int) -> tuple[list[bytes], int]:
-    """The last two whole lines (or fewer), and where the last whole line ends, -1 if nowhere."""
-    length = min(size, 2**16)
-    while True:
-        data = os.pread(fd, length, size - length)
-        ends = data.count(b"\n")
-        if ends > 2 or length == size:
-            break
-        if length > LARGEST_LINE_BYTES:
-            return [], -1
-        length = min(size, 4 * length)
-    whole = data.rfind(b"\n") + 1
-    lines = data[:whole].split(b"\n")[:-1]
-    return lines[-2:], size - length + whole
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import resource
@@ -16,11 +17,17 @@ from typing import Any
 import pytest
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.record import FIRST_PREVIOUS, DecisionRecord
-from ssn_edge_runtime.sinks import Journal, ProblemKind, verify_chain
-from ssn_edge_runtime.sinks.chain import line_sha256
+from ssn_edge_runtime.record import (
+    FIRST_PREVIOUS,
+    DecisionRecord,
+    EventKind,
+    EventRecord,
+    TriggerRecord,
+)
+from ssn_edge_runtime.sinks import Journal, ProblemKind, line_sha256, verify_chain
 
 MakeRecord = Callable[..., DecisionRecord]
+MakeTrigger = Callable[..., TriggerRecord]
 Records = Callable[[Path], list[dict[str, Any]]]
 
 
@@ -60,10 +67,126 @@ def test_a_record_that_does_not_continue_the_chain_is_refused(
     with Journal(output) as journal:
         record = make_record(journal)
         journal.write(record)
-        with pytest.raises(ValueError, match="does not continue the chain"):
+        with pytest.raises(ValueError, match="does not continue the journal"):
             journal.write(record)
         journal.write(make_record(journal))
     assert verify_chain(journal.path).is_whole
+
+
+def kill(journal: Journal) -> None:
+    """What SIGKILL leaves: the file as it is, and nobody who holds it."""
+    journal._closing.set()
+    if journal._syncer is not None:
+        journal._syncer.join()
+    assert journal._fd is not None
+    os.close(journal._fd)
+    journal._fd = None
+
+
+def test_a_trigger_is_owed_a_decision_until_it_has_one(
+    output: Path, make_record: MakeRecord, make_trigger: MakeTrigger
+) -> None:
+    with Journal(output) as journal:
+        first = make_trigger(journal, 11)
+        journal.accept(first)
+        second = make_trigger(journal, 12)
+        journal.accept(second)
+        assert journal.next_sequence == 3
+        assert journal.open_triggers == (first, second)
+        journal.write(make_record(journal, sequence=2))
+        assert journal.open_triggers == (first,)
+        with pytest.raises(ValueError, match="sequence 2 was decided already"):
+            journal.write(make_record(journal, sequence=2))
+        with pytest.raises(ValueError, match="3 is next"):
+            journal.write(make_record(journal, sequence=4))
+        with pytest.raises(ValueError, match="3 is next"):
+            journal.accept(first)
+        journal.write(make_record(journal))
+        journal.write(make_record(journal, sequence=1))
+        assert journal.open_triggers == ()
+        assert journal.next_sequence == 4
+    assert verify_chain(journal.path).is_whole
+
+
+def test_triggers_of_a_run_that_was_cut_short_are_open_in_the_next(
+    output: Path, make_record: MakeRecord, make_trigger: MakeTrigger
+) -> None:
+    journal = Journal(output, checkpoint_every=4)
+    journal.open()
+    triggers = []
+    for number in range(1, 21):
+        triggers.append(make_trigger(journal, number))
+        journal.accept(triggers[-1])
+        if number % 5:
+            journal.write(make_record(journal, sequence=number))
+    kill(journal)
+    with Journal(output) as journal:
+        assert journal.open_triggers == tuple(triggers[4::5])
+        assert journal.next_sequence == 21
+        for trigger in journal.open_triggers:
+            journal.write(make_record(journal, sequence=trigger.sequence))
+    assert verify_chain(journal.path).is_whole
+
+
+def test_only_a_run_that_was_cut_short_is_followed_by_a_restart(
+    output: Path, make_record: MakeRecord, events: Callable[[Path], list[str]]
+) -> None:
+    fill(output, make_record, 1)
+    fill(output, make_record, 0)
+    fill(output, make_record, 1)
+    assert events(output) == ["stop", "stop"]
+    journal = Journal(output)
+    journal.open()
+    journal.note(EventRecord.now(EventKind.START, {"why": "test"}))
+    kill(journal)
+    with Journal(output) as journal:
+        journal.note(EventRecord.now(EventKind.STOP, {"why": "told to"}))
+    assert events(output) == ["stop", "stop", "start", "restart", "stop"]
+    with Journal(output):
+        pass
+    assert len(events(output)) == 5
+    assert verify_chain(journal.path).is_whole
+
+
+def test_a_new_journal_that_took_nothing_is_empty(output: Path) -> None:
+    with Journal(output) as journal:
+        pass
+    assert journal.path.read_bytes() == b""
+
+
+def test_opening_reads_back_to_the_last_checkpoint_only(
+    output: Path, make_record: MakeRecord
+) -> None:
+    with Journal(output, checkpoint_every=50) as journal:
+        for _ in range(500):
+            journal.write(make_record(journal, detail="x" * 2000))
+    # Were the old lines looked at, this would be damage.
+    with journal.path.open("r+b") as file:
+        file.seek(200_000)
+        file.write(b"~" * 1000)
+    with Journal(output) as journal:
+        assert journal.next_sequence == 501
+        assert journal._ledger.verdicts == {"pass": 500, "fail": 0, "unknown": 0}
+        assert journal._since_checkpoint <= 50
+
+
+def test_many_short_runs_do_not_put_off_the_checkpoint(
+    output: Path, make_record: MakeRecord, events: Callable[[Path], list[str]]
+) -> None:
+    for _ in range(30):
+        with Journal(output, checkpoint_every=10) as journal:
+            journal.write(make_record(journal))
+    assert events(output).count("checkpoint") >= 5
+    assert verify_chain(journal.path).is_whole
+
+
+def test_a_journal_of_an_older_schema_is_not_continued(output: Path) -> None:
+    output.mkdir()
+    (output / "decisions.jsonl").write_bytes(
+        b'{"previous":"' + b"0" * 64 + b'","schema":1,"sequence":1}\n'
+    )
+    with pytest.raises(StorageError, match=r"is of schema 1, .* move the file away"):
+        Journal(output).open()
 
 
 def test_two_runs_cannot_write_one_chain(output: Path, make_record: MakeRecord) -> None:
@@ -76,24 +199,44 @@ def test_two_runs_cannot_write_one_chain(output: Path, make_record: MakeRecord) 
         assert journal.next_sequence == 2
 
 
-def test_a_last_line_torn_at_any_byte_is_set_aside(
+def test_a_last_line_torn_at_any_byte_is_set_aside_and_the_restart_names_it(
     output: Path, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = fill(output, make_record, 3)
-    whole = path.read_bytes()
-    last = whole.rindex(b"\n", 0, -1) + 1
-    cuts = [last + 1, last + 100, len(whole) - 1]
-    for number, cut in enumerate(cuts, start=1):
-        path.write_bytes(whole[:cut])
+    *lines, _stop = path.read_bytes().splitlines(keepends=True)
+    torn = lines.pop()
+    for number, cut in enumerate([1, 100, len(torn) - 1], start=1):
+        path.write_bytes(b"".join(lines) + torn[:cut])
         assert [p.kind for p in verify_chain(path).problems] == [ProblemKind.TORN]
         caplog.clear()
         with Journal(output) as journal:
             assert journal.next_sequence == 3
             journal.write(make_record(journal))
-        assert (output / f"decisions.torn-{number}").read_bytes() == whole[last:cut]
-        assert f"decisions.torn-{number}" in caplog.text
+        name = f"decisions.torn-{number}"
+        assert (output / name).read_bytes() == torn[:cut]
+        assert name in caplog.text
         assert verify_chain(path).is_whole
-        assert path.read_bytes() == whole  # the same record again
+        restart = json.loads(path.read_bytes().splitlines()[2])
+        assert restart["event"] == "restart"
+        assert restart["detail"] == {
+            "open_triggers": 0,
+            "set_aside": name,
+            "set_aside_bytes": cut,
+            "set_aside_sha256": line_sha256(torn[:cut]),
+        }
+
+
+def test_pages_that_were_never_written_are_torn_with_all_that_comes_after_them(
+    output: Path, make_record: MakeRecord
+) -> None:
+    path = fill(output, make_record, 6)
+    lines = path.read_bytes().splitlines(keepends=True)
+    hole = bytes(len(lines[3]) + 40)
+    path.write_bytes(b"".join(lines[:3]) + hole + b"".join(lines[4:])[40:])
+    with Journal(output) as journal:
+        assert journal.next_sequence == 4
+    assert verify_chain(path).is_whole
+    assert path.read_bytes().startswith(b"".join(lines[:3]))
 
 
 def test_a_journal_that_was_torn_in_its_first_line_begins_anew(
@@ -111,7 +254,7 @@ def test_a_journal_that_was_torn_in_its_first_line_begins_anew(
     [
         lambda lines: [*lines[:-1], b"{not a record"],
         lambda lines: [*lines[:-1], b"[1, 2]"],
-        lambda lines: [*lines[:-1], lines[-1].replace(b'"score":', b'"score": ')],
+        lambda lines: [*lines[:-1], lines[-1].replace(b'"line":', b'"line": ')],
         lambda lines: [*lines[:-2], lines[-1]],
         lambda lines: [*lines, lines[-1]],
         lambda lines: [*lines[:-2], b"", lines[-1]],
