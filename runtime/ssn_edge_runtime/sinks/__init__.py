@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ssn_edge_runtime.sinks.base import Follower, PictureNames, Sink
 from ssn_edge_runtime.sinks.chain import ChainProblem, ChainReport, ProblemKind, verify_chain
-from ssn_edge_runtime.sinks.journal import JOURNAL_NAME, Journal
+from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
+from ssn_edge_runtime.sinks.heads import HEAD_NAME, HeadStatement, read_head
+from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.ledger import Ledger
 from ssn_edge_runtime.sinks.links import Link, line_sha256
 from ssn_edge_runtime.sinks.overlay import draw_overlay
@@ -15,13 +17,17 @@ from ssn_edge_runtime.sinks.pictures import (
     PictureFollower,
     WhenFull,
 )
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, journal_files
 
 __all__ = [
+    "HEAD_NAME",
     "JOURNAL_NAME",
     "PICTURES_FOLDER",
     "ChainProblem",
     "ChainReport",
+    "DeviceKey",
     "Follower",
+    "HeadStatement",
     "Journal",
     "KeepPolicy",
     "Ledger",
@@ -30,9 +36,12 @@ __all__ = [
     "PictureFollower",
     "PictureNames",
     "ProblemKind",
+    "PublicKey",
     "Sink",
     "WhenFull",
     "draw_overlay",
+    "journal_files",
     "line_sha256",
+    "read_head",
     "verify_chain",
 ]
