@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ssn_edge_runtime.sinks.audit import AuditReport, audit_log, heads_from
 from ssn_edge_runtime.sinks.base import Follower, PictureNames, Sink
 from ssn_edge_runtime.sinks.chain import ChainProblem, ChainReport, ProblemKind, verify_chain
 from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
-from ssn_edge_runtime.sinks.heads import HEAD_NAME, HeadStatement, read_head
+from ssn_edge_runtime.sinks.heads import HEAD_NAME, HeadStatement, read_head, read_heads
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.ledger import Ledger
 from ssn_edge_runtime.sinks.links import Link, line_sha256
@@ -23,6 +24,7 @@ __all__ = [
     "HEAD_NAME",
     "JOURNAL_NAME",
     "PICTURES_FOLDER",
+    "AuditReport",
     "ChainProblem",
     "ChainReport",
     "DeviceKey",
@@ -39,9 +41,12 @@ __all__ = [
     "PublicKey",
     "Sink",
     "WhenFull",
+    "audit_log",
     "draw_overlay",
+    "heads_from",
     "journal_files",
     "line_sha256",
     "read_head",
+    "read_heads",
     "verify_chain",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,12 @@ class PublicKey:
         if not isinstance(key, ed25519.Ed25519PublicKey):
             raise ConfigError(f"{path}: is no Ed25519 public key")
         return cls(key.public_bytes_raw())
+
+    def to_pem(self) -> bytes:
+        """The key as a PEM file, which OpenSSL and others read."""
+        der = bytes.fromhex("302a300506032b6570032100") + self.raw  # RFC 8410, section 4
+        text = b64encode(der).decode()
+        return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n".encode()
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether the key's owner signed the message.
@@ -123,12 +130,7 @@ class DeviceKey:
             raise ConfigError(f"{path}: is no Ed25519 key; move it away, a new one is made")
         public = path.with_name(path.name + PUBLIC_SUFFIX)
         if not public.exists():
-            write_whole(
-                public,
-                private.public_key().public_bytes(
-                    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-                ),
-            )
+            write_whole(public, PublicKey(private.public_key().public_bytes_raw()).to_pem())
         return cls(private)
 
     def sign(self, message: bytes) -> bytes:

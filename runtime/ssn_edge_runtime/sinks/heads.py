@@ -23,6 +23,7 @@ from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
 from ssn_edge_runtime.sinks.group_sync import Position
 
 HEAD_NAME = "decisions.head.json"
+PUBLIC_KEY_NAME = "decisions.key.pub"
 HEAD_EVERY = 1000
 _DOMAIN = b"ssn-edge journal head 1\n"
 """So that no other signature of this key can be taken for that of a head."""
@@ -128,24 +129,33 @@ class HeadStatement:
         return _DOMAIN + canonical_json(content)
 
 
-def read_head(path: Path) -> HeadStatement:
-    """Read a published head.
+def read_heads(path: Path) -> list[HeadStatement]:
+    """Read published heads: one, or one a line, as they were collected.
 
     Raises:
-        StorageError: It cannot be read, or is no head.
+        StorageError: The file cannot be read, or holds none, or something else.
     """
     try:
-        document = json.loads(path.read_bytes())
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise StorageError(f"{path}: is no head of a journal") from error
-    if not isinstance(document, dict):
+    heads = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            document = json.loads(line)
+            if not isinstance(document, dict):
+                raise ValueError("is no head of a journal")
+            heads.append(HeadStatement.from_dict(document))
+        except ValueError as error:
+            raise StorageError(f"{path}:{number}: is no head of a journal") from error
+    if not heads:
         raise StorageError(f"{path}: is no head of a journal")
-    try:
-        return HeadStatement.from_dict(document)
-    except ValueError as error:
-        raise StorageError(f"{path}: {error}") from error
+    return heads
+
+
+def read_head(path: Path) -> HeadStatement:
+    """Read the last of the published heads in a file; see `read_heads`."""
+    return read_heads(path)[-1]
 
 
 class HeadPublisher:
@@ -172,6 +182,18 @@ class HeadPublisher:
         self._line = 0
         self._is_due = False
         self._failed = 0
+
+    def open(self) -> None:
+        """Write the public key beside the journal, for whoever has no other copy of it.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        if self._key is not None:
+            path = self._path.with_name(PUBLIC_KEY_NAME)
+            pem = self._key.public.to_pem()
+            if not path.exists() or path.read_bytes() != pem:
+                write_whole(path, pem)
 
     def published(self) -> HeadStatement | None:
         """The statement that lies beside the journal, if it can be read."""

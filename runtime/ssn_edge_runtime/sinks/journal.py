@@ -191,6 +191,7 @@ class Journal(Sink):
             raise StorageError(f"{self.path}: cannot be opened ({error.strerror})") from error
         try:
             opened = self._opened(lock)
+            self._heads.open()
         except BaseException:
             os.close(lock)
             raise
