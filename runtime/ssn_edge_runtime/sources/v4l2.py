@@ -65,6 +65,7 @@ class V4l2Source(Source):
     """
 
     is_live = True
+    tells_exposure = False
 
     def __init__(
         self, device: str | int, *, capture_factory: CaptureFactory = capture_from_device

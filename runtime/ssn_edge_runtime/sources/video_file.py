@@ -28,6 +28,7 @@ class VideoFileSource(Source):
     """
 
     is_live = False
+    tells_exposure = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
