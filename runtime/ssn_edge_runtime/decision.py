@@ -55,10 +55,15 @@ class Reason(str, Enum):
     BAD_EXPOSURE = "bad_exposure"
     BLURRED_FRAME = "blurred_frame"
     DEADLINE = "deadline"
+    OVERRUN = "overrun"
     ENGINE_ERROR = "engine_error"
     INVALID_OUTPUT = "invalid_output"
     STORAGE_ERROR = "storage_error"
     RESTART = "restart"
+    MISSED_TRIGGER = "missed_trigger"
+    CLOCK = "clock"
+    OVERHEATED = "overheated"
+    REVIEW = "review"
 
     def __str__(self) -> str:
         """The text, on every Python version."""
