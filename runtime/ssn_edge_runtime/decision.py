@@ -59,6 +59,7 @@ class Reason(str, Enum):
     INVALID_OUTPUT = "invalid_output"
     STORAGE_ERROR = "storage_error"
     RESTART = "restart"
+    MISSED_TRIGGER = "missed_trigger"
 
     def __str__(self) -> str:
         """The text, on every Python version."""
