@@ -18,7 +18,7 @@ from ssn_edge_runtime.sources.test_pattern import TestPatternSource
 from ssn_edge_runtime.sources.v4l2 import V4l2Source
 from ssn_edge_runtime.sources.v4l2_kernel import KernelV4l2Source
 from ssn_edge_runtime.sources.video_file import VideoFileSource
-from ssn_edge_runtime.sources.watched_folder import WatchedFolderSource, watched_folder
+from ssn_edge_runtime.sources.watched_folder import WatchedFolderSource, watch_folder
 
 __all__ = [
     "DamagedFrame",
@@ -68,7 +68,7 @@ def open_source(device: str, *, recursive: bool = False) -> Source:
     if address.scheme is Scheme.GENICAM:
         return GenicamSource(target, options)
     if address.scheme is Scheme.WATCH:
-        return watched_folder(target, existing=options.existing)
+        return watch_folder(target, existing=options.existing)
     if address.scheme is Scheme.TEST:
         return TestPatternSource(options)
     if address.scheme is Scheme.VIDEO:

@@ -84,6 +84,7 @@ class TestPatternSource(Source):
         if FaultKind.GAP in kinds:
             self._lost_ids += 1
         if FaultKind.DAMAGED in kinds:
+            self._lost_ids -= 1  # it was told of: nothing is missing beside it
             raise DamagedFrame(f"{self.name}: frame {index} is damaged, as asked for", index=index)
         image = self._draw(index, kinds)
         self._last = image

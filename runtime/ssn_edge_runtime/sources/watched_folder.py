@@ -6,6 +6,7 @@ import os
 import select
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from ssn_edge_runtime.errors import ConfigError, PictureError, SourceError
 from ssn_edge_runtime.pictures import PICTURE_SUFFIXES, read_picture
@@ -14,16 +15,16 @@ from ssn_edge_runtime.sources.base import DamagedFrame, Frame, NoFrameYet, Sourc
 POLL_S = 0.25
 SETTLED_S = 1.0
 """Where the kernel does not tell: how long size and time of a file must stand before it is read."""
-_FORGET_EVERY = 10_000
 
 
 class WatchedFolderSource(Source):
     """New pictures of a folder, in the order in which they were completed; part id = file name.
 
-    A picture counts once it is complete: renamed into the folder, or closed by its writer. A name
-    counts once for as long as the file lies there, however often it is written. Hidden files,
-    other suffixes and folders below do not count, so a writer may use ``.part-17.png`` or
-    ``part-17.png.tmp`` and rename.
+    A picture counts once it is complete: renamed into the folder, or closed by its writer. A file
+    counts once, however often it is closed; another file under the same name, renamed over it or
+    written after it was taken away, counts again. Hidden files, other suffixes and folders below do
+    not count, so a writer may use ``.part-17.png`` or ``part-17.png.tmp`` and rename. A picture
+    that is taken away before it was read is told as damaged.
 
     Nothing is dropped: pictures wait for the judge. While none comes, `read` raises `NoFrameYet`.
 
@@ -49,9 +50,9 @@ class WatchedFolderSource(Source):
         self._polls = polls
         self._kernel: _Inotify | None = None
         self._is_open = False
-        self._passed_over: set[str] = set()
-        self._taken: set[str] = set()
-        self._unsettled: dict[str, tuple[tuple[int, int], float]] = {}
+        self._passed_over: dict[str, _State] = {}
+        self._taken: dict[str, _State] = {}
+        self._unsettled: dict[str, tuple[_State, float]] = {}
         self._waiting: list[str] = []
         self._was_open = False
         self._index = 0
@@ -76,7 +77,7 @@ class WatchedFolderSource(Source):
                 self._kernel = None
         # First watch, then look: what is completed in between is found twice, and counts once.
         if not self._was_open and not self._existing:
-            self._passed_over = set(self._states())
+            self._passed_over = self._states()
         self._was_open = True
         self._is_open = True
         self._look()
@@ -100,8 +101,6 @@ class WatchedFolderSource(Source):
         name = self._waiting.pop(0)
         index = self._index
         self._index += 1
-        if self._index % _FORGET_EVERY == 0:
-            self._forget()
         path = self._path / name
         try:
             image = read_picture(path)
@@ -121,49 +120,65 @@ class WatchedFolderSource(Source):
             select.select([], [], [], min(timeout_s, POLL_S))
             self._look()
             return
-        names = self._kernel.wait(min(timeout_s, POLL_S) if self._unsettled else timeout_s)
-        for name in names or ():
-            # Its writer is done with it, even if it was begun before the source was opened.
-            self._passed_over.discard(name)
-            self._take(name)
-        if names is None or self._unsettled:
+        events = self._kernel.wait(min(timeout_s, POLL_S) if self._unsettled else timeout_s)
+        for name, is_there in events or ():
+            if is_there:
+                # Its writer is done with it, even if it was begun before the source was opened.
+                self._passed_over.pop(name, None)
+                self._complete(name)
+            else:
+                self._taken.pop(name, None)
+        if events is None or self._unsettled:
             self._look()
+
+    def _complete(self, name: str) -> None:
+        if _is_part(name):
+            try:
+                state = _state((self._path / name).stat())
+            except OSError:
+                state = _State(0, 0, 0)  # taken away again; reading it will tell
+            taken = self._taken.get(name)
+            if taken is None or taken.inode != state.inode:
+                self._take(name, state)
 
     def _look(self) -> None:
         """Look at all files, and take those that have settled."""
         now = monotonic()
         states = self._states()
         for name, state in sorted(states.items()):
-            if name in self._taken or name in self._passed_over:
+            if self._is_known(name, state):
                 continue
             before, since = self._unsettled.get(name, (None, now))
             if before != state:
                 self._unsettled[name] = (state, now)
             elif now - since >= SETTLED_S:
-                self._take(name)
+                self._take(name, state)
         for gone in self._unsettled.keys() - states.keys():
             del self._unsettled[gone]
+        for gone in self._taken.keys() - states.keys():
+            del self._taken[gone]
 
-    def _take(self, name: str) -> None:
+    def _is_known(self, name: str, state: _State) -> bool:
+        if self._passed_over.get(name) == state:
+            return True
+        taken = self._taken.get(name)
+        if taken is None:
+            return False
+        # The kernel tells when a file goes; without it, a number may be given to the next file.
+        return taken == state if self._kernel is None else taken.inode == state.inode
+
+    def _take(self, name: str, state: _State) -> None:
         self._unsettled.pop(name, None)
-        if _is_part(name) and name not in self._taken:
-            self._taken.add(name)
-            self._waiting.append(name)
+        self._taken[name] = state
+        self._waiting.append(name)
 
-    def _forget(self) -> None:
-        """Remember the names that lie there, not all that ever did."""
-        there = {*self._states(), *self._waiting}
-        self._taken &= there
-        self._passed_over &= there
-
-    def _states(self) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
+    def _states(self) -> dict[str, _State]:
+        found: dict[str, _State] = {}
         try:
             with os.scandir(self._path) as entries:
                 for entry in entries:
                     if _is_part(entry.name) and entry.is_file():
-                        stat = entry.stat()
-                        found[entry.name] = (stat.st_size, stat.st_mtime_ns)
+                        found[entry.name] = _state(entry.stat())
         except FileNotFoundError:
             if not self._path.is_dir():
                 raise SourceError(f"{self._path}: the watched folder is gone") from None
@@ -172,8 +187,20 @@ class WatchedFolderSource(Source):
         return found
 
 
+class _State(NamedTuple):
+    """Which file lies under a name, and how it stands."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+def _state(stat: os.stat_result) -> _State:
+    return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
 class _Inotify:
-    """The kernel's word: which files were closed after writing, or renamed into the folder."""
+    """The kernel's word: which files were completed, and which went."""
 
     def __init__(self, path: Path) -> None:
         import inotify_simple
@@ -184,14 +211,19 @@ class _Inotify:
         try:
             self._inotify.add_watch(
                 str(path),
-                flags.CLOSE_WRITE | flags.MOVED_TO | flags.DELETE_SELF | flags.MOVE_SELF,
+                flags.CLOSE_WRITE
+                | flags.MOVED_TO
+                | flags.DELETE
+                | flags.MOVED_FROM
+                | flags.DELETE_SELF
+                | flags.MOVE_SELF,
             )
         except OSError as error:
             self._inotify.close()
             raise SourceError(f"{path}: cannot be watched ({error.strerror})") from error
 
-    def wait(self, timeout_s: float) -> list[str] | None:
-        """Names in the order of the kernel's events; None if it lost some."""
+    def wait(self, timeout_s: float) -> list[tuple[str, bool]] | None:
+        """Names in the order of events, and whether the file is there; None if some were lost."""
         ready, _, _ = select.select([self._inotify.fileno()], [], [], timeout_s)
         events = self._inotify.read(timeout=0) if ready else []
         flags = self._flags
@@ -199,7 +231,12 @@ class _Inotify:
             raise SourceError(f"{self._path}: the watched folder is gone")
         if any(event.mask & flags.Q_OVERFLOW for event in events):
             return None
-        return [event.name for event in events if event.name and not event.mask & flags.ISDIR]
+        there = flags.CLOSE_WRITE | flags.MOVED_TO
+        return [
+            (event.name, bool(event.mask & there))
+            for event in events
+            if event.name and not event.mask & flags.ISDIR
+        ]
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -210,7 +247,7 @@ def _is_part(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES
 
 
-def watched_folder(text: str, *, existing: bool) -> WatchedFolderSource:
+def watch_folder(text: str, *, existing: bool) -> WatchedFolderSource:
     """The source of an address.
 
     Raises:
