@@ -230,7 +230,9 @@ class TriggerLedger:
         # A newer trigger that has its frame, or its verdict, already: this frame is not an older's.
         newest = started[-1]
         for part in started[:-1]:
-            self._decide(part, unknown(Reason.NO_FRAME, "the next part came before a frame"), now_ns)
+            self._decide(
+                part, unknown(Reason.NO_FRAME, "the next part came before a frame"), now_ns
+            )
         if self._belongs_to_a_later_part(frame.camera, newest, frame.exposed_ns):
             self._decide(newest, unknown(Reason.NO_FRAME, "the next part came first"), now_ns)
             return FrameFate.SURPLUS, None

@@ -117,14 +117,10 @@ class SharedFrames:
         self.slot_bytes = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         self.table = SlotTable(count)
         self.bytes = self.slot_bytes * count
-        self.writer_fd = os.memfd_create(
-            "ssn-edge-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        )
+        self.writer_fd = os.memfd_create("ssn-edge-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.writer_fd, self.bytes)
-            fcntl.fcntl(
-                self.writer_fd, _F_ADD_SEALS, _F_SEAL_SEAL | _F_SEAL_SHRINK | _F_SEAL_GROW
-            )
+            fcntl.fcntl(self.writer_fd, _F_ADD_SEALS, _F_SEAL_SEAL | _F_SEAL_SHRINK | _F_SEAL_GROW)
             self.reader_fd = os.open(f"/proc/self/fd/{self.writer_fd}", os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             os.close(self.writer_fd)

@@ -88,6 +88,13 @@ class DamagedFrame(SourceError):
         self.part_id = part_id
 
 
+class NoFrameYet(SourceError):
+    """No frame within the timeout, and that is no fault: nothing came that makes one.
+
+    A watched folder without a new picture, or a camera whose trigger did not come. Read again.
+    """
+
+
 class Source(Protocol):
     """Where frames come from. A context manager; may be opened again once it was closed.
 
@@ -132,6 +139,7 @@ class Source(Protocol):
 
         Raises:
             DamagedFrame: This one cannot be read; the next call gives the one after it.
+            NoFrameYet: Nothing came within the timeout, and nothing had to; read again.
             SourceError: The source failed or stalled and must be opened again.
         """
         ...

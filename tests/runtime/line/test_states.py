@@ -10,7 +10,9 @@ STATES = st.sampled_from(LineState)
 
 
 @given(st.lists(STATES, max_size=30))
-def test_only_steps_of_the_table_are_taken_and_execution_follows_ready(wanted: list[LineState]) -> None:
+def test_only_steps_of_the_table_are_taken_and_execution_follows_ready(
+    wanted: list[LineState],
+) -> None:
     machine = StateMachine(0)
     for at_ns, state in enumerate(wanted, 1):
         before = machine.state
