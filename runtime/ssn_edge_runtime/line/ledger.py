@@ -69,6 +69,7 @@ class Part:
         job: The engine's job, once it was given to one.
         decision: Its verdict, once it stands.
         decided_ns: When it stood.
+        defect_count: How many defects there were; the decision lists the largest.
     """
 
     sequence: int
@@ -83,6 +84,7 @@ class Part:
     job: int | None = None
     decision: Decision | None = None
     decided_ns: int | None = None
+    defect_count: int = 0
 
 
 class Admission(Enum):
@@ -199,6 +201,21 @@ class TriggerLedger:
         """Take a trigger that the camera had and that brought no frame."""
         part = self._new_part(camera, None, now_ns)
         self._decide(part, unknown(Reason.MISSED_TRIGGER, detail), now_ns)
+        return part
+
+    def unseen(
+        self,
+        camera: str,
+        at_ns: int,
+        now_ns: int,
+        reason: Reason,
+        detail: str,
+        *,
+        part_id: str | None = None,
+    ) -> Part:
+        """Take a part of a free-running line that has no frame to be judged by."""
+        part = self._new_part(camera, None, at_ns, part_id=part_id, named=False)
+        self._decide(part, unknown(reason, detail), now_ns)
         return part
 
     def frame(self, frame: SeenFrame, now_ns: int) -> tuple[FrameFate, Part | None]:

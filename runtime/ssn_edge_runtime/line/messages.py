@@ -69,7 +69,7 @@ class Message:
             raise MessageError(f"{name} is {value!r}, neither true nor false")
         return value
 
-    def object(self, name: str) -> Message:
+    def inner(self, name: str) -> Message:
         """An object within."""
         value = self._fields.get(name)
         if not isinstance(value, dict):
