@@ -10,6 +10,7 @@ import os
 import selectors
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from time import monotonic_ns, time_ns
 from typing import cast
 
@@ -130,14 +131,16 @@ class Authority:
         part_id: str | None = None,
         *,
         camera: str | None = None,
+        at_ns: int | None = None,
         on_answer: OnAnswer = lambda answer: None,
     ) -> None:
-        """Give a trigger; its time is now. Safe from any thread.
+        """Give a trigger. Safe from any thread.
 
         Args:
             trigger_id: Above 0; the same id again gets the same answer.
             part_id: For the record.
             camera: Which one sees the part; the first without a name.
+            at_ns: When it came, on the monotonic clock, where its giver knows; else now.
             on_answer: Told the answer, once, in the line's own thread: it must not wait.
         """
         key = next(iter(self._cameras)) if camera is None else camera
@@ -147,8 +150,29 @@ class Authority:
             raise ConfigError(f"this line takes no triggers, it runs on {self.options.trigger}")
         if type(trigger_id) is not int or trigger_id < 1:
             raise ConfigError(f"trigger id {trigger_id!r}; a whole number above 0 is wanted")
-        self._requests.append((key, trigger_id, part_id, monotonic_ns(), on_answer))
+        now_ns = monotonic_ns()
+        # A trigger from the future would let an older frame seem to be of this part.
+        at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
+        self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
         self._wake()
+
+    def ask(
+        self,
+        trigger_id: int,
+        part_id: str | None = None,
+        *,
+        camera: str | None = None,
+        at_ns: int | None = None,
+    ) -> Future[Answer]:
+        """Give a trigger, as `trigger` does; the answer can be waited for in another thread."""
+        future: Future[Answer] = Future()
+
+        def tell(answer: Answer) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_result(answer)
+
+        self.trigger(trigger_id, part_id, camera=camera, at_ns=at_ns, on_answer=tell)
+        return future
 
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""

@@ -72,9 +72,7 @@ class Camera:
                 "frame_timeout_s": self._options.frame_timeout_s,
                 "reopen_attempts": self._options.reopen_attempts,
                 "reopen_pause_s": self._options.reopen_pause_s,
-                "last": None
-                if last is None
-                else {"is": "last", "slot": last.slot, "shape": list(last.shape)},
+                "last": None if last is None else {"slot": last.slot, "shape": list(last.shape)},
             },
             [self._frames.writer_fd],
             now_ns,

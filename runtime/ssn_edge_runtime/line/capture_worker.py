@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from time import monotonic, monotonic_ns
 from typing import cast
 
-from ssn_edge_runtime.errors import SourceError
+from ssn_edge_runtime.errors import SourceError, SsnEdgeError
 from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks, StreamFault
 from ssn_edge_runtime.line.messages import Message
 from ssn_edge_runtime.line.shared_frames import FrameMap
@@ -203,7 +203,7 @@ def main() -> None:
             settle()
             link.start_pulse()
             _Capture(link, setup, source, frames).run()
-    except Exception as error:  # noqa: BLE001 - outermost handler: the authority is told why
+    except SsnEdgeError as error:
         report_failure(link, error)
     frames.close()
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, unknown
+from ssn_edge_runtime.errors import SsnEdgeError
 from ssn_edge_runtime.inspector import Inspector
 from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import FrameMap
@@ -82,7 +83,7 @@ def open_frames(setup: Message) -> dict[str, FrameMap]:
     cameras = {}
     listed = setup.raw("memories")
     for fields in listed if isinstance(listed, list) else []:
-        memory = Message({"is": "memory", **fields})
+        memory = Message(fields)
         cameras[memory.text("camera")] = FrameMap(
             memory.whole("fd"), memory.whole("bytes"), memory.whole("slot_bytes"), is_writer=False
         )
@@ -118,7 +119,7 @@ def main() -> None:
             tell_ready(link, judge)
             link.start_pulse()
             serve(link, judge, cameras)
-    except Exception as error:  # noqa: BLE001 - outermost handler: the authority is told why
+    except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():
         frames.close()

@@ -27,7 +27,8 @@ class Message:
 
     def __init__(self, fields: Mapping[str, object]) -> None:
         self._fields = fields
-        self.kind = self.text("is")
+        kind = fields.get("is")
+        self.kind = kind if isinstance(kind, str) else ""
 
     def whole(self, name: str, default: object = _NONE) -> int:
         """A whole number."""
@@ -154,7 +155,7 @@ def decision_from(message: Message) -> tuple[Decision, int]:
     timings = message.raw("timings_ms")
     if not isinstance(listed, list) or len(listed) > MAX_DEFECTS or not isinstance(timings, dict):
         raise MessageError("defects or timings are missing")
-    inner = Message({"is": "timings", **timings})
+    inner = Message(timings)
     decision = Decision(
         verdict=verdict,
         reason=reason,
@@ -176,7 +177,7 @@ def _defect(listed: object) -> Defect:
     box = listed[0]
     if len(box) != 4 or not all(type(side) is int for side in box):
         raise MessageError(f"{box!r} is no box")
-    numbers = Message({"is": "defect", "area": listed[1], "peak": listed[2], "mean": listed[3]})
+    numbers = Message({"area": listed[1], "peak": listed[2], "mean": listed[3]})
     area, peak, mean = (numbers.number(name) for name in ("area", "peak", "mean"))
     if area is None or peak is None or mean is None:
         raise MessageError(f"{listed!r} is no defect")

@@ -123,16 +123,14 @@ def single_thread_opencv() -> None:
     cv2.setNumThreads(1)
 
 
-def report_failure(link: WorkerLink, error: Exception) -> None:
-    """Say why the worker cannot work, by the name of the error."""
-    known = isinstance(error, SsnEdgeError)
-    name = type(error).__name__
+def report_failure(link: WorkerLink, error: SsnEdgeError) -> None:
+    """Say why the worker cannot work, by the name of the error: starting it again is vain.
+
+    What is not an error of ours is an accident: it ends the process, and the authority starts
+    another one within its budget.
+    """
     text = " ".join(str(error).split())[:2000]
-    link.send(
-        "failed",
-        error=name if known else "EngineError",
-        detail=text if known else f"{name}: {text}",
-    )
+    link.send("failed", error=type(error).__name__, detail=text)
 
 
 def set_up_logging() -> None:
