@@ -217,7 +217,7 @@ class Authority:
                 while not self._is_done():
                     self._turn()
                 self._finish()
-            except SsnEdgeError as error:
+            except Exception as error:
                 self._fail(error)
                 raise
         finally:
@@ -276,7 +276,7 @@ class Authority:
             self._go_to(LineState.READY, "all is delivered")
         self._go_to(LineState.HALTED, "the run ended")
 
-    def _fail(self, error: SsnEdgeError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Everything in hand becomes `unknown`; no signal is given any more."""
         reason = Reason.ENGINE_ERROR
         if isinstance(error, StorageError):
@@ -394,13 +394,15 @@ class Authority:
         counters = self._delivery.counters
         if not self._states.state.may_pass or self._is_stopping or self._frames.is_full:
             counters["refused"] += 1
-            on_answer(Answer.refused(trigger_id, f"the line is {self._states.state}"))
+            refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
+            self._delivery.tell(on_answer, refused)
             return
         admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
         counters[f"trigger:{admitted.admission.value}"] += 1
         part = admitted.part
         if part is None:
-            on_answer(Answer.refused(trigger_id, "too soon after the trigger before"))
+            refused = Answer.refused(trigger_id, "too soon after the trigger before")
+            self._delivery.tell(on_answer, refused)
             return
         if admitted.admission is Admission.DUPLICATE:
             self._frames.answer_again(part, on_answer)

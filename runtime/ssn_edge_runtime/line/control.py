@@ -18,6 +18,7 @@ import json
 import os
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +53,16 @@ class _Talk:
         self._reads = reads
         self._writes = writes
         self._buffer = b""
-        self.is_open = True
+        self._owed = 0
+        self.on_answered: Callable[[], None] = lambda: None
+        self._can_write = True
+        self.is_ended = False
+        """Whether nothing more comes; answers may still be owed."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes and nothing is owed, or nobody listens."""
+        return not self._can_write or (self.is_ended and self._owed == 0)
 
     def readable(self) -> None:
         """Take what has come."""
@@ -63,18 +73,18 @@ class _Talk:
         except OSError:
             data = b""
         if not data:
-            self.is_open = False
+            self.is_ended = True
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > LONGEST_LINE:
             self.say(f"error: a line of more than {LONGEST_LINE} bytes")
-            self.is_open = False
+            self.is_ended = True
         for line in lines:
             self._obey(line.decode("utf-8", "replace").split())
 
     def say(self, text: str) -> None:
         """Send a line; a talker that does not listen is given up."""
-        if not self.is_open:
+        if not self._can_write:
             return
         line = text.encode() + b"\n"
         try:
@@ -82,9 +92,14 @@ class _Talk:
             if not select.select([], [self._writes], [], 0)[1] or os.write(
                 self._writes, line
             ) != len(line):
-                self.is_open = False
+                self._can_write = False
         except OSError:
-            self.is_open = False
+            self._can_write = False
+
+    def _answer(self, answer: Answer) -> None:
+        self._owed -= 1
+        self.say(answer_line(answer))
+        self.on_answered()
 
     def _obey(self, words: list[str]) -> None:
         if not words:
@@ -95,11 +110,11 @@ class _Talk:
         elif words[0] == "trigger" and len(words) in (2, 3) and words[1].isdecimal():
             part_id = words[2] if len(words) == 3 else None
             try:
-                self._authority.trigger(
-                    int(words[1]), part_id, on_answer=lambda answer: self.say(answer_line(answer))
-                )
+                self._authority.trigger(int(words[1]), part_id, on_answer=self._answer)
             except ConfigError as error:
                 self.say(f"error: {error}")
+            else:
+                self._owed += 1
         else:
             self.say("error: 'trigger ID [PART]' or 'status' is wanted, ID a number above 0")
 
@@ -140,9 +155,9 @@ class StandardInput:
 
     def _readable(self) -> None:
         self._talk.readable()
-        if not self._talk.is_open:
+        if self._talk.is_ended or self._talk.is_over:
             self._authority.unwatch(self._reads)
-            self._authority.stop()
+            self._authority.stop()  # once all is answered
 
 
 class ControlSocket:
@@ -158,6 +173,7 @@ class ControlSocket:
         self._path = path
         self._listener: socket.socket | None = None
         self._clients: dict[int, tuple[socket.socket, _Talk]] = {}
+        self._silent: set[int] = set()
 
     def __enter__(self) -> ControlSocket:
         """Begin to listen.
@@ -215,13 +231,24 @@ class ControlSocket:
         client.setblocking(False)
         fd = client.fileno()
         talk = _Talk(self._authority, fd, fd)
+        talk.on_answered = lambda: self._close_if_over(fd)
         self._clients[fd] = (client, talk)
         self._authority.watch(fd, lambda: self._readable(fd))
 
     def _readable(self, fd: int) -> None:
-        client, talk = self._clients[fd]
+        _, talk = self._clients[fd]
         talk.readable()
-        if not talk.is_open:
+        if talk.is_ended and not talk.is_over:
+            self._authority.unwatch(fd)  # it may still listen
+            self._silent.add(fd)
+        self._close_if_over(fd)
+
+    def _close_if_over(self, fd: int) -> None:
+        client, talk = self._clients[fd]
+        if not talk.is_over:
+            return
+        if fd not in self._silent:
             self._authority.unwatch(fd)
-            del self._clients[fd]
-            client.close()
+        self._silent.discard(fd)
+        del self._clients[fd]
+        client.close()

@@ -206,6 +206,13 @@ class Delivery:
         """Have a part's answer told once it is recorded."""
         self._waiting.setdefault(part.sequence, []).append(on_answer)
 
+    def tell(self, on_answer: OnAnswer, answer: Answer) -> None:
+        """Give an answer; a listener that fails does not end the line."""
+        try:
+            on_answer(answer)
+        except Exception as error:  # noqa: BLE001 - whoever is not told takes it for reject
+            self._outlet_failed(error)
+
     def answered(self, part: Part) -> Answer | None:
         """What was told about a part; None if it is not decided, or long forgotten."""
         return self._answers.get(part.sequence)
@@ -243,7 +250,7 @@ class Delivery:
             while len(self._answers) > self._options.rules.remembered:
                 self._answers.popitem(last=False)
             for on_answer in self._waiting.pop(part.sequence, ()):
-                on_answer(answer)
+                self.tell(on_answer, answer)
         if trouble is not None:
             raise trouble
         self.show()
@@ -273,7 +280,7 @@ class Delivery:
         for sequence, listeners in waiting.items():
             answer = Answer(None, sequence, Verdict.UNKNOWN, Reason.STORAGE_ERROR, detail)
             for on_answer in listeners:
-                on_answer(answer)
+                self.tell(on_answer, answer)
 
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""

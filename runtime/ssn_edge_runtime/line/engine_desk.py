@@ -156,12 +156,13 @@ def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[
         return _invalid(f"the engine's answer is none: {error}")
     if not is_sound(decision):
         return _invalid("the engine's answer contradicts itself")
+    threshold = None if identity is None else identity.threshold
+    if None not in (threshold, decision.threshold) and threshold != decision.threshold:
+        return _invalid("the engine used another threshold than it opened with")
     if decision.verdict is not Verdict.PASS:
         return decision, count
-    if decision.raw_score is None or decision.threshold is None:
+    if identity is None or decision.raw_score is None or decision.threshold is None:
         return _invalid("the engine passed a part without a score")
-    if identity is None or identity.threshold not in (None, decision.threshold):
-        return _invalid("the engine used another threshold than it opened with")
     if identity.min_area_px is not None and any(
         defect.area_px >= identity.min_area_px for defect in decision.defects
     ):

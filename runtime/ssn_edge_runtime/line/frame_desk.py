@@ -129,7 +129,7 @@ class FrameDesk:
         if answer is None:
             self._delivery.when_answered(part, on_answer)
         else:
-            on_answer(answer)
+            self._delivery.tell(on_answer, answer)
 
     def _take_frame(self, camera: Camera, frame: SeenFrame, now_ns: int) -> bool:
         """Whether the line keeps the frame."""

@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ssn_edge_runtime.pictures import encode_png
 
 HERE = Path(__file__).parent
 # Workers are told the importing process' search path: they find the simulation there, too.
@@ -31,3 +34,18 @@ def nothing_is_left() -> Iterator[None]:
     assert threading.active_count() == threads
     assert _children() == children
     assert len(os.listdir("/proc/self/fd")) == len(fds)  # noqa: PTH208
+
+
+@pytest.fixture
+def make_pictures() -> Callable[[Path, int], None]:
+    """Small pictures, each another one."""
+
+    def make(folder: Path, count: int) -> None:
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        for number in range(count):
+            pixels = random.integers(0, 255, (48, 64), dtype=np.uint8)
+            pixels[0, :4] = 0
+            (folder / f"{number:03d}.png").write_bytes(encode_png(pixels))
+
+    return make

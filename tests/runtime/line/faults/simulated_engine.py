@@ -110,6 +110,13 @@ class RogueLink(WorkerLink):
         super().send(kind, **fields)
 
 
-if __name__ == "__main__":
+def run_rogue() -> None:
     engine_worker.WorkerLink = RogueLink  # type: ignore[misc]
     engine_worker.main()
+
+
+if __name__ == "__main__":
+    # The factory imports this file by its name: the flags are those of that copy.
+    from simulated_engine import run_rogue as run
+
+    run()

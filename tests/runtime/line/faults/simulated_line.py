@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic_ns, sleep, time_ns
@@ -101,9 +102,16 @@ class Belt(threading.Thread):
     """Gives a trigger for each part, and does to the line what the plan wants done."""
 
     def __init__(
-        self, authority: Authority, planned: Plan, parts: int, clock: SteppedClock
+        self,
+        authority: Authority,
+        planned: Plan,
+        parts: int,
+        clock: SteppedClock,
+        *,
+        tell: Callable[[Answer], None] | None = None,
     ) -> None:
-        super().__init__(name="belt")
+        super().__init__(name="belt", daemon=True)
+        self._tell = tell
         self.answers: dict[int, list[Answer]] = {}
         self.triggered: list[int] = []
         self.failure: BaseException | None = None
@@ -130,7 +138,8 @@ class Belt(threading.Thread):
         until_ns = monotonic_ns() + 20 * SECOND_NS
         while not self._authority.status().state.may_pass:
             state = self._authority.status().state
-            assert monotonic_ns() < until_ns and state is not LineState.ERROR, state
+            assert monotonic_ns() < until_ns, state
+            assert state is not LineState.ERROR
             sleep(0.02)
 
     def _one(self, part: int) -> None:
@@ -160,8 +169,13 @@ class Belt(threading.Thread):
             part + 1,
             f"part-{part}",
             at_ns=at_ns,
-            on_answer=lambda answer: self.answers.setdefault(part, []).append(answer),
+            on_answer=lambda answer: self._answered(part, answer),
         )
+
+    def _answered(self, part: int, answer: Answer) -> None:
+        self.answers.setdefault(part, []).append(answer)
+        if self._tell is not None:
+            self._tell(answer)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         for worker in self._authority.status().workers:
@@ -230,7 +244,7 @@ def run_line(
 
 
 def read_lines(folder: Path) -> list[dict[str, object]]:
-    files = sorted(folder.glob("decisions-*.jsonl")) + [folder / "decisions.jsonl"]
+    files = [*sorted(folder.glob("decisions-*.jsonl")), folder / "decisions.jsonl"]
     return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 

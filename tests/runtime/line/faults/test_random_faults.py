@@ -16,7 +16,6 @@ def test_whatever_goes_wrong_no_part_passes_unjudged_and_none_is_lost(
     tmp_path: Path, nothing_is_left: None, parts: int
 ) -> None:
     outcome = simulated_line.run_line(tmp_path, simulated_line.plan(5), parts)
-    print(dict(outcome.status.counters), dict(outcome.events))
     simulated_line.check(outcome)
     simulated_line.check_reasons(outcome)
     assert verify_chain(tmp_path / "decisions.jsonl").problems == ()
