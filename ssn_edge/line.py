@@ -6,17 +6,31 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.guarded_line import run_guarded_line
+from ssn_edge_runtime.line.options import (
+    FreePolicy,
+    LineOptions,
+    TriggerKind,
+    device_command,
+    package_command,
+)
+from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
+from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
+
+ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,16 @@ class LineRequest:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         durable: Sync each record to disk before the next part.
         max_frames: End after so many frames; None for until the end.
+        single_process: Everything in this process, without deadline or triggers: recordings are
+            always judged so.
+        trigger: ``free``, ``software``, ``stdin``, ``camera`` or ``rate:HZ``.
+        policy: Free-running: ``latest``, ``every`` or ``block``.
+        deadline_ms: From the trigger (free-running: from the exposure) to the verdict.
+        min_interval_ms: A trigger sooner than this after the last one is a bounce.
+        exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
+        exposure_window_ms: From that to the latest such exposure; None for until the deadline.
+        control: Unix socket that takes triggers; with ``software``, ``control.sock`` in the output
+            folder if none is named.
     """
 
     device: str
@@ -42,11 +66,53 @@ class LineRequest:
     precision: str = "auto"
     durable: bool = False
     max_frames: int | None = None
+    single_process: bool = False
+    trigger: str = "free"
+    policy: str = "latest"
+    deadline_ms: float = DEADLINE_MS
+    min_interval_ms: float = 0.0
+    exposure_delay_ms: float = 0.0
+    exposure_window_ms: float | None = None
+    control: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"--max-frames {self.max_frames}: 1 or more is wanted")
+        self.line_options()
+
+    def line_options(self) -> LineOptions:
+        """How the guarded line is to run.
+
+        Raises:
+            ConfigError: There is no such trigger or policy, or the times do not go together.
+        """
+        name, _, rate = self.trigger.partition(":")
+        kind = TriggerKind.SOFTWARE if name == "stdin" else _choice("--trigger", name, TriggerKind)
+        try:
+            rate_hz = float(rate) if rate else None
+        except ValueError:
+            raise ConfigError(f"--trigger {self.trigger}: rate:HZ is wanted") from None
+        window_ms = self.exposure_window_ms or max(self.deadline_ms - self.exposure_delay_ms, 0.001)
+        return LineOptions(
+            trigger=kind,
+            policy=_choice("--policy", self.policy, FreePolicy),
+            rate_hz=rate_hz,
+            rules=TriggerRules(
+                deadline_ns=round(self.deadline_ms * MILLISECOND_NS),
+                min_interval_ns=round(self.min_interval_ms * MILLISECOND_NS),
+                exposure_delay_ns=round(self.exposure_delay_ms * MILLISECOND_NS),
+                exposure_window_ns=round(window_ms * MILLISECOND_NS),
+            ),
+            max_parts=self.max_frames,
+        )
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where triggers are taken, if anywhere."""
+        if self.control is None and self.trigger == "software":
+            return self.output / "control.sock"
+        return self.control
 
     @property
     def keep_policy(self) -> KeepPolicy:
@@ -87,6 +153,15 @@ def run_package(
 
     keep = request.keep_policy
     source = open_source(request.device)
+    if source.is_live and not request.single_process:
+        return _run_guarded(
+            request, stop=stop, on_message=on_message, on_verdict=on_verdict, on_end=on_end
+        )
+    if request.trigger != "free":
+        raise ConfigError(
+            f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "
+            "triggers need a camera"
+        )
     with ExitStack() as opened:
         inspector = opened.enter_context(
             Inspector.open(request.package, engine=request.engine, precision=request.precision)
@@ -112,3 +187,51 @@ def run_package(
             on_decision=on_decision,
             on_end=on_end,
         )
+
+
+def _run_guarded(
+    request: LineRequest,
+    *,
+    stop: threading.Event | None,
+    on_message: Callable[[str], None],
+    on_verdict: Callable[[str], None],
+    on_end: Callable[[LineSummary], None] | None,
+) -> LineSummary:
+    """A camera: engine and capture as processes of their own, and a deadline."""
+    said = False
+
+    def on_status(status: LineStatus) -> None:
+        nonlocal said
+        if status.state.may_pass and not said:
+            said = True
+            on_message(f"{request.device}: judging with {request.package.name} ({status.state})")
+
+    def on_record(record: DecisionRecord) -> None:
+        on_verdict(record.verdict.value)
+
+    if request.keep_policy is not KeepPolicy.NONE:
+        on_message("no pictures are kept of a camera's parts; --single-process keeps them")
+    with Journal(request.output, durable=request.durable) as journal:
+        return run_guarded_line(
+            {"camera": device_command(request.device)},
+            package_command(
+                str(request.package), engine=request.engine, precision=request.precision
+            ),
+            journal,
+            request.line_options(),
+            stop=stop,
+            control=request.control_path,
+            takes_stdin=request.trigger == "stdin",
+            on_record=on_record,
+            on_status=on_status,
+            on_end=on_end,
+        )
+
+
+def _choice(option: str, text: str, kind: type[ChoiceT]) -> ChoiceT:
+    try:
+        return kind(text)
+    except ValueError:
+        names = ", ".join(str(each.value) for each in kind)
+        also = ", stdin" if kind is TriggerKind else ""
+        raise ConfigError(f"{option} {text}: one of {names}{also} is wanted") from None

@@ -75,7 +75,7 @@ class EventKind(str, Enum):
     RETIREMENT = "retirement"
     """Old segments are about to be deleted."""
     WITHHELD = "withheld"
-    """A recorded pass whose signal was not given: the deadline or the state had changed meanwhile."""
+    """A recorded pass whose signal was not given: deadline or state had changed meanwhile."""
 
     def __str__(self) -> str:
         """The text, on every Python version."""

@@ -43,13 +43,38 @@ def run(
         bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
     ] = False,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
+    trigger: Annotated[
+        str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
+    ] = "free",
+    policy: Annotated[
+        str, typer.Option(help="Free-running, frames beyond the engine: latest, every or block.")
+    ] = "latest",
+    deadline_ms: Annotated[
+        float, typer.Option(help="From trigger or exposure to the verdict; later is unknown.")
+    ] = 500.0,
+    min_interval_ms: Annotated[
+        float, typer.Option(help="A trigger sooner than this after the last is a bounce.")
+    ] = 0.0,
+    exposure_delay_ms: Annotated[
+        float, typer.Option(help="From the trigger to the earliest exposure of its part.")
+    ] = 0.0,
+    exposure_window_ms: Annotated[
+        float | None, typer.Option(help="From that to the latest; default: until the deadline.")
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Unix socket for triggers as lines: trigger ID [PART].")
+    ] = None,
+    single_process: Annotated[
+        bool,
+        typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Camera to verdicts, one record for each frame.
 
-    Ctrl-C ends after the part in hand.
+    Ctrl-C ends after the parts in hand.
 
-    Example: ssn-edge run --device /dev/video0
+    Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """
     with reporting(context) as out:
         from ssn_edge.line import LineRequest, run_package
@@ -65,6 +90,14 @@ def run(
             precision=precision or settings.precision,
             durable=durable,
             max_frames=max_frames,
+            single_process=single_process,
+            trigger=trigger,
+            policy=policy,
+            deadline_ms=deadline_ms,
+            min_interval_ms=min_interval_ms,
+            exposure_delay_ms=exposure_delay_ms,
+            exposure_window_ms=exposure_window_ms,
+            control=control,
         )
         summaries: list[LineSummary] = []
         with ExitStack() as opened:

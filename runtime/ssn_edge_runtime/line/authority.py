@@ -514,7 +514,7 @@ class Authority:
         kind = getattr(errors, message.text("error"), otherwise)
         if not (isinstance(kind, type) and issubclass(kind, SsnEdgeError)):
             kind = otherwise
-        raise kind(message.text("detail"))
+        raise kind(f"{message.text('detail')} (the line was {self._states.state})")
 
     def _exited(self, worker: WorkerProcess) -> None:
         self._readable(worker)  # its last words

@@ -187,9 +187,8 @@ def test_a_part_that_cannot_be_recorded_does_not_pass_and_the_line_ends_in_error
 def test_a_line_that_drops_frames_drives_no_outlet_unless_told_so(tmp_path: Path) -> None:
     options = simulated_line.options(trigger=TriggerKind.FREE)
     planned = simulated_line.plan(1)
-    with Journal(tmp_path) as journal:
-        with pytest.raises(ConfigError, match="--drive-while-dropping"):
-            make_authority(journal, planned, options, outlets=[simulated_line.Gate()])
+    with Journal(tmp_path) as journal, pytest.raises(ConfigError, match="--drive-while-dropping"):
+        make_authority(journal, planned, options, outlets=[simulated_line.Gate()])
 
 
 def test_a_source_that_does_not_tell_the_exposure_is_refused_with_triggers(
@@ -372,5 +371,4 @@ def test_triggers_come_on_standard_input_and_its_end_ends_the_run(
     with os.fdopen(takes) as answers:
         told = answers.read().splitlines()
     os.close(reads)
-    assert told[0].startswith("5 ")
-    assert len(told) == 2
+    assert sorted(line.split()[0] for line in told) == ["5", "6"]
