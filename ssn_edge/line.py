@@ -211,7 +211,14 @@ def _run_guarded(
 
     if request.keep_policy is not KeepPolicy.NONE:
         on_message("no pictures are kept of a camera's parts; --single-process keeps them")
-    with Journal(request.output, durable=request.durable) as journal:
+
+    def on_own_end(summary: LineSummary) -> None:
+        if on_end is not None and (said or summary.records):
+            on_end(summary)  # a line that never came up has nothing to sum up
+
+    journal = Journal(request.output, durable=request.durable)
+    with ExitStack() as opened:
+        opened.callback(journal.close)
         return run_guarded_line(
             {"camera": device_command(request.device)},
             package_command(
@@ -224,7 +231,8 @@ def _run_guarded(
             takes_stdin=request.trigger == "stdin",
             on_record=on_record,
             on_status=on_status,
-            on_end=on_end,
+            on_end=on_own_end,
+            open_journal=journal.open,
         )
 
 

@@ -35,7 +35,7 @@ from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
-from ssn_edge_runtime.record import EventKind
+from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind
 
 HOUSEKEEPING_NS = 50_000_000
 DROPS_NOTED_NS = 1_000_000_000
@@ -63,6 +63,8 @@ class Authority:
         on_record: Called for each written record.
         on_status: Called about every 50 ms, and on each change of state: feeds a watchdog.
         inhibit: Asked before each pass; a reason and a detail make it `unknown`.
+        open_journal: Opens the journal once engine and cameras are up, so that a line that never
+            came up writes nothing; without it the journal is open already.
 
     Raises:
         ConfigError: Options that do not go together.
@@ -81,6 +83,7 @@ class Authority:
         on_record: OnRecord | None = None,
         on_status: Callable[[LineStatus], None] | None = None,
         inhibit: Inhibit | None = None,
+        open_journal: Callable[[], None] | None = None,
     ) -> None:
         if not cameras:
             raise ConfigError("a line needs a camera")
@@ -95,7 +98,8 @@ class Authority:
         self._outlets = tuple(outlets)
         self._on_status = on_status
         self._states = StateMachine(monotonic_ns())
-        self._ledger = TriggerLedger(options.rules, next_sequence=journal.next_sequence)
+        self._open_journal = open_journal
+        self._ledger = TriggerLedger(options.rules, next_sequence=FIRST_SEQUENCE)
         self._cameras = {key: Camera(key, each, options) for key, each in cameras.items()}
         self._engine = EngineDesk(engine, options, self._ledger, self._cameras)
         self._delivery = Delivery(
@@ -233,8 +237,14 @@ class Authority:
                 "cameras": ", ".join(self._cameras),
             },
         )
-        self._delivery.decide_open_triggers()
-        self._go_to(LineState.PREOPERATIONAL, "workers are starting")
+        if self._open_journal is None:
+            self._begin_journal()
+
+    def _begin_journal(self) -> None:
+        if self._open_journal is not None:
+            self._open_journal()
+        self._delivery.begin()
+        self._ledger.begin_at(self._journal.next_sequence)
 
     def _turn(self) -> None:
         events = self._selector.select(self._timeout_s())
@@ -347,7 +357,7 @@ class Authority:
         if now_ns - self._drops_noted_ns >= DROPS_NOTED_NS:
             self._drops_noted_ns = now_ns
             self._note_drops()
-            self._journal.check()
+            self._delivery.check_journal()
         self._step_up(now_ns)
         if self._on_status is not None:
             self._on_status(self.status())
@@ -572,6 +582,8 @@ class Authority:
             return
         if any(worker.state is not WorkerState.RUNNING for worker in self._workers()):
             return
+        if self._open_journal is not None:
+            self._begin_journal()
         self._go_to(LineState.INITIALIZED, "engine and cameras are up")
         self._go_to(LineState.READY, "all is ready")
         is_single = self.options.max_parts == 1

@@ -115,6 +115,8 @@ class Delivery:
         self.identity: JudgeIdentity | None = None
         self.show: Callable[[], None] = lambda: None
         self._journal = journal
+        self._is_open = False
+        self._early: list[EventRecord] = []
         self._ledger = ledger
         self._states = states
         self._outlets = outlets
@@ -143,15 +145,34 @@ class Delivery:
             StorageError: It cannot be.
         """
         now_ns = monotonic_ns()
-        self._journal.note(
-            EventRecord(
-                event=event,
-                detail=detail or {},
-                at=self._wall.utc(now_ns),
-                monotonic_ns=now_ns,
-                boot_id=boot_id(),
-            )
+        record = EventRecord(
+            event=event,
+            detail=detail or {},
+            at=self._wall.utc(now_ns),
+            monotonic_ns=now_ns,
+            boot_id=boot_id(),
         )
+        if self._is_open:
+            self._journal.note(record)
+        else:
+            self._early.append(record)
+
+    def begin(self) -> None:
+        """The journal is open now: write what was noted before, and decide what was left open.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._is_open = True
+        early, self._early = self._early, []
+        for record in early:
+            self._journal.note(record)
+        self._decide_open_triggers()
+
+    def check_journal(self) -> None:
+        """Raise StorageError while there is still room to say so."""
+        if self._is_open:
+            self._journal.check()
 
     def look_at_clock(self) -> None:
         """Record a step of the wall clock, before anything is stamped with it."""
@@ -160,7 +181,7 @@ class Delivery:
             self.counters["clock_steps"] += 1
             self.note(EventKind.CLOCK_STEP, {"step_ms": step_ns / 1e6})
 
-    def decide_open_triggers(self) -> None:
+    def _decide_open_triggers(self) -> None:
         """Give `unknown(restart)` to what an earlier run accepted and never decided."""
         for trigger in self._journal.open_triggers:
             now_ns = monotonic_ns()

@@ -28,6 +28,7 @@ def run_guarded_line(
     *,
     outlets: Sequence[Outlet] = (),
     settings_id: str | None = None,
+    open_journal: Callable[[], None] | None = None,
     stop: Event | None = None,
     control: Path | None = None,
     takes_stdin: bool = False,
@@ -44,10 +45,11 @@ def run_guarded_line(
     Args:
         cameras: What each capture worker runs, by the camera's name; see `device_command`.
         engine: What the engine worker runs; see `package_command`.
-        journal: Open.
+        journal: Open, or opened by `open_journal`.
         options: Triggers, limits, room.
         outlets: What tells the line.
         settings_id: The device settings in force.
+        open_journal: Opens the journal once all is up; without it, it is open already.
         stop: Ends the run once all in flight is delivered; set it from a signal handler.
         control: Unix socket that takes triggers as lines of text.
         takes_stdin: Take them from standard input as well, and answer on standard output.
@@ -63,7 +65,6 @@ def run_guarded_line(
         ConfigError: Options that do not go together, or a source unfit for triggers.
         SsnEdgeError: See `Authority.run`.
     """
-    first = journal.next_sequence
 
     def look(status: LineStatus) -> None:
         if stop is not None and stop.is_set():
@@ -80,6 +81,7 @@ def run_guarded_line(
         settings_id=settings_id,
         on_record=on_record,
         on_status=look,
+        open_journal=open_journal,
     )
     began_s = perf_counter()
     try:
@@ -93,13 +95,13 @@ def run_guarded_line(
             authority.run()
     finally:
         status = authority.status(with_latency=True)
-        summary = summary_of(status, first, perf_counter() - began_s)
+        summary = summary_of(status, perf_counter() - began_s)
         if on_end is not None:
             on_end(summary)
     return summary
 
 
-def summary_of(status: LineStatus, first_sequence: int, duration_s: float) -> LineSummary:
+def summary_of(status: LineStatus, duration_s: float) -> LineSummary:
     """What a run came to."""
     counters = status.counters
     records = counters.get("records", 0)
@@ -113,8 +115,8 @@ def summary_of(status: LineStatus, first_sequence: int, duration_s: float) -> Li
     return LineSummary(
         frames=counters.get("frames", 0),
         records=records,
-        first_sequence=first_sequence if records else None,
-        last_sequence=status.last.sequence if status.last is not None else None,
+        first_sequence=None if status.last is None else status.last.sequence - records + 1,
+        last_sequence=None if status.last is None else status.last.sequence,
         verdicts={name: counters.get(name, 0) for name in ("pass", "fail", "unknown")},
         reasons=reasons,
         dropped=counters.get("dropped", 0),

@@ -147,6 +147,12 @@ class TriggerLedger:
         self._known: OrderedDict[int, Part] = OrderedDict()
         self._last_trigger_ns: dict[str, int] = {}
 
+    def begin_at(self, next_sequence: int) -> None:
+        """Number the parts from here on; before the first of them."""
+        if self._order or self._known:
+            raise ValueError("parts were numbered already")
+        self._next_sequence = next_sequence
+
     @property
     def next_sequence(self) -> int:
         """The number of the next part."""
