@@ -124,6 +124,7 @@ class Authority:
         self._watched: dict[str, tuple[int, int]] = {}
         self._stop_asked = False
         self._is_stopping = False
+        self._is_over = False
         self._housekept_ns = 0
         self._drops_noted_ns = 0
         self._next_tick_ns: int | None = None
@@ -158,6 +159,8 @@ class Authority:
         # A trigger from the future would let an older frame seem to be of this part.
         at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
         self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        if self._is_over:
+            self._take_requests()  # refused, in the caller's thread: there is no other any more
         self._wake()
 
     def ask(
@@ -320,6 +323,7 @@ class Authority:
         self._delivery.answer_all(detail)
 
     def _shut(self) -> None:
+        self._is_over = True
         self._take_requests()
         for worker in self._workers():
             self._unwatch_worker(worker)
@@ -352,6 +356,11 @@ class Authority:
         for worker in self._workers():
             if (why := worker.trouble(now_ns)) is not None:
                 self._kill(worker, why)
+            if worker.is_undead(now_ns):
+                raise (EngineError if worker is self._engine.worker else SourceError)(
+                    f"{worker.name}: {worker.ending}, and its process cannot be killed: a driver "
+                    "holds it; start the device again"
+                )
             self._start_if_due(worker, now_ns)
         self._delivery.look_at_clock()
         if now_ns - self._drops_noted_ns >= DROPS_NOTED_NS:
@@ -391,7 +400,11 @@ class Authority:
 
     def _take_requests(self) -> None:
         while self._requests:
-            self._admit(*self._requests.popleft())
+            try:
+                request = self._requests.popleft()
+            except IndexError:  # the end of the run took it
+                return
+            self._admit(*request)
 
     def _admit(
         self,
@@ -402,7 +415,12 @@ class Authority:
         on_answer: OnAnswer,
     ) -> None:
         counters = self._delivery.counters
-        if not self._states.state.may_pass or self._is_stopping or self._frames.is_full:
+        if (
+            not self._states.state.may_pass
+            or self._is_over
+            or self._is_stopping
+            or self._frames.is_full
+        ):
             counters["refused"] += 1
             refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
             self._delivery.tell(on_answer, refused)
