@@ -17,6 +17,7 @@ PUBLIC = [
     "ConfigError",
     "Decision",
     "Defect",
+    "DeviceSettings",
     "EngineError",
     "FrameError",
     "Geometry",
