@@ -9,15 +9,16 @@ from __future__ import annotations
 import binascii
 import json
 import logging
+import os
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from errno import ENOSPC
 from pathlib import Path
 
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
-from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.record import boot_id, canonical_json, utc_text
 from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
 from ssn_edge_runtime.sinks.group_sync import Position
@@ -187,13 +188,13 @@ class HeadPublisher:
         """Write the public key beside the journal, for whoever has no other copy of it.
 
         Raises:
-            StorageError: It cannot be written.
+            OSError: It cannot be written.
         """
         if self._key is not None:
             path = self._path.with_name(PUBLIC_KEY_NAME)
             pem = self._key.public.to_pem()
             if not path.exists() or path.read_bytes() != pem:
-                write_whole(path, pem)
+                _replace(path, pem)
 
     def published(self) -> HeadStatement | None:
         """The statement that lies beside the journal, if it can be read."""
@@ -214,7 +215,7 @@ class HeadPublisher:
         self._line = position.line
         statement = HeadStatement.of(position, self._key)
         try:
-            write_whole(self._path, canonical_json(statement.to_dict()) + b"\n")
+            _replace(self._path, canonical_json(statement.to_dict()) + b"\n")
             if self._on_head is not None:
                 self._on_head(statement)
         except (SsnEdgeError, OSError) as error:
@@ -225,3 +226,21 @@ class HeadPublisher:
             self._failed += 1
             if self._failed == 1:
                 logger.exception("the journal's head cannot be published")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file that is whole or as it was; unlike `write_whole`, beside threads that do, too.
+
+    That one asks for the umask by setting it, which is the whole process's for that moment.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    fd = os.open(
+        unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+    )
+    try:
+        if os.write(fd, data) != len(data):
+            raise OSError(ENOSPC, "No space left on device")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    unfinished.replace(path)

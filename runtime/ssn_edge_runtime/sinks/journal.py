@@ -191,7 +191,6 @@ class Journal(Sink):
             raise StorageError(f"{self.path}: cannot be opened ({error.strerror})") from error
         try:
             opened = self._opened(lock)
-            self._heads.open()
         except BaseException:
             os.close(lock)
             raise
@@ -388,6 +387,7 @@ class Journal(Sink):
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be locked ({error.strerror})") from error
         try:
+            self._heads.open()
             return open_files(self._folder)
         except DamagedEnd as error:
             raise StorageError(
