@@ -25,7 +25,7 @@ from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.preprocess import Geometry
 from ssn_edge_runtime.record import LineKind
-from ssn_edge_runtime.sinks.journal import JOURNAL_NAME
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME
 from ssn_edge_runtime.summary import LineSummary
 
 NORMAL_TRAIN, DEFECTIVE_TRAIN = 150, 30

@@ -11,6 +11,7 @@
     ├── ScoreError              3   a network gave NaN or infinity
     ├── ExportError             4   tracing failed, or the exported graph decides differently
     ├── CalibrationError        4   too few pictures for the promise
+    ├── AuditError              4   a decision log is not whole and unaltered
     ├── EngineError             5   cannot be loaded or run on this device
     │   └── CertificateError    4   decides differently from what its package was certified for
     ├── SourceError             5   a camera that does not open, stalls or changes its size
@@ -24,6 +25,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AuditError",
     "CalibrationError",
     "CertificateError",
     "CheckpointError",
@@ -88,6 +90,12 @@ class ExportError(SsnEdgeError):
 
 class CalibrationError(SsnEdgeError):
     """Too few pictures, or scores that cannot carry a threshold."""
+
+    exit_code = 4
+
+
+class AuditError(SsnEdgeError):
+    """A decision log is not whole and unaltered."""
 
     exit_code = 4
 

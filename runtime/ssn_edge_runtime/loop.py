@@ -392,7 +392,27 @@ class _Line:
         return decision
 
     def _deliver(self, decision: Decision, captured: Captured | None) -> None:
-        """Journal first, then whoever acts on the verdict, then the followers."""
+        """Journal first, then whoever acts on the verdict, then the followers.
+
+        Raises:
+            StorageError: The part was not recorded; or it was, as `unknown`, and no further one is.
+        """
+        trouble = self._storage_trouble()
+        if trouble is not None:
+            decision = unknown(Reason.STORAGE_ERROR, _one_line(trouble))
+        self._record(decision, captured)
+        if trouble is not None:
+            raise trouble
+
+    def _storage_trouble(self) -> StorageError | None:
+        """Why the journal is about to fail, while it can still take a part's record."""
+        try:
+            self._journal.check()
+        except StorageError as error:
+            return error
+        return None
+
+    def _record(self, decision: Decision, captured: Captured | None) -> None:
         judged_ns = monotonic_ns()
         decided_at = datetime.now(timezone.utc)
         frame = None if captured is None else captured.frame

@@ -169,8 +169,8 @@ class DecisionRecord:
             "source": self.source,
             "part_id": self.part_id,
             "frame_index": self.frame_index,
-            "captured_at": _utc_text(self.captured_at),
-            "decided_at": _utc_text(self.decided_at),
+            "captured_at": utc_text(self.captured_at),
+            "decided_at": utc_text(self.decided_at),
             "verdict": self.verdict.value,
             "reason": self.reason.value,
             "detail": self.detail,
@@ -199,8 +199,8 @@ class DecisionRecord:
             "engine": self.engine,
             "engine_sha256": self.engine_sha256,
             "trigger_id": self.trigger_id,
-            "trigger_at": _utc_text(self.trigger_at),
-            "exposed_at": _utc_text(self.exposed_at),
+            "trigger_at": utc_text(self.trigger_at),
+            "exposed_at": utc_text(self.exposed_at),
             "monotonic_ns": self.monotonic_ns,
             "boot_id": self.boot_id,
             "clock_synchronised": self.clock_synchronised,
@@ -240,7 +240,7 @@ class TriggerRecord:
             "trigger_id": self.trigger_id,
             "source": self.source,
             "part_id": self.part_id,
-            "trigger_at": _utc_text(self.trigger_at),
+            "trigger_at": utc_text(self.trigger_at),
             "monotonic_ns": self.monotonic_ns,
             "boot_id": self.boot_id,
         }
@@ -271,7 +271,7 @@ class TriggerRecord:
             trigger_id=trigger_id,
             source=source,
             part_id=part_id,
-            trigger_at=datetime.strptime(trigger_at, _UTC_FORMAT).replace(tzinfo=timezone.utc),
+            trigger_at=parse_utc(trigger_at),
             monotonic_ns=at_ns,
             boot_id=boot,
         )
@@ -313,7 +313,7 @@ class EventRecord:
             "kind": LineKind.EVENT.value,
             "event": self.event.value,
             "detail": dict(self.detail),
-            "at": _utc_text(self.at),
+            "at": utc_text(self.at),
             "monotonic_ns": self.monotonic_ns,
             "boot_id": self.boot_id,
         }
@@ -357,5 +357,15 @@ def clock_synchronised() -> bool | None:
         return None
 
 
-def _utc_text(moment: datetime | None) -> str | None:
+def utc_text(moment: datetime | None) -> str | None:
+    """A moment as journal lines spell it."""
     return None if moment is None else moment.strftime(_UTC_FORMAT)
+
+
+def parse_utc(text: str) -> datetime:
+    """The moment that a journal line spells.
+
+    Raises:
+        ValueError: It spells none.
+    """
+    return datetime.strptime(text, _UTC_FORMAT).replace(tzinfo=timezone.utc)

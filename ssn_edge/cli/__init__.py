@@ -11,6 +11,7 @@ import typer
 
 import ssn_edge
 from ssn_edge.cli import (
+    audit,
     benchmark,
     build,
     data,
@@ -48,6 +49,7 @@ for verb in (
     benchmark.benchmark,
     verify.verify,
     info.info,
+    audit.audit,
     reproduce.reproduce,
 ):
     app.command()(verb)

@@ -94,6 +94,7 @@ def test_importing_logs_nothing_and_sets_up_no_logging() -> None:
         (errors.ScoreError, 3),
         (errors.ExportError, 4),
         (errors.CalibrationError, 4),
+        (errors.AuditError, 4),
         (errors.CertificateError, 4),
         (errors.EngineError, 5),
         (errors.SourceError, 5),

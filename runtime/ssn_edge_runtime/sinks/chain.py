@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,7 +32,13 @@ class ProblemKind(Enum):
     TORN = "torn"
     """The last line has no end: power or process was lost while it was written."""
     HEAD = "head"
-    """The journal does not end with the expected line: its tail was cut or changed."""
+    """A published head is not in the journal: its tail was cut, or it was written anew."""
+    TRIGGER = "trigger"
+    """A trigger has no decision, or the decision is that of another trigger."""
+    SEGMENT = "segment"
+    """A file is not the segment that its name says, or does not begin as a segment does."""
+    SIGNATURE = "signature"
+    """A statement was not signed by the key that was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,15 @@ class _Report(Protocol):
 
 
 class ChainCheck:
-    """Takes the lines of a chain one after the other, over as many files as it has."""
+    """Takes the lines of a chain one after the other, over as many files as it has.
 
-    def __init__(self) -> None:
+    Args:
+        beginning: Says what is wrong with a chain that begins with this line, which is not its
+            first; None if nothing is.
+    """
+
+    def __init__(self, beginning: Callable[[Link], str | None] | None = None) -> None:
+        self._beginning = _is_missing if beginning is None else beginning
         self.ledger = Ledger()
         self.lines = 0
         self.records = 0
@@ -146,10 +159,9 @@ class ChainCheck:
 
     def _begin(self, link: Link, problem: _Report) -> None:
         if not link.is_first:
-            problem(
-                ProblemKind.BEGINNING,
-                f"the journal begins at line {link.line}: what came before is missing",
-            )
+            wrong = self._beginning(link)
+            if wrong is not None:
+                problem(ProblemKind.BEGINNING, wrong)
             if link.is_checkpoint:
                 try:
                     self.ledger = Ledger.from_checkpoint(link)
@@ -171,6 +183,17 @@ class ChainCheck:
                 )
                 self._believe(link)
             return
+        sequence = link.document.get("sequence")
+        trigger = ledger.open_triggers.get(sequence) if isinstance(sequence, int) else None
+        if trigger is not None and link.document.get("trigger_id") not in (
+            None,
+            trigger.trigger_id,
+        ):
+            problem(
+                ProblemKind.TRIGGER,
+                f"sequence {sequence} was accepted for trigger {trigger.trigger_id} and decided "
+                f"for {link.document.get('trigger_id')}",
+            )
         try:
             ledger.take(link.document)
         except ValueError as error:
@@ -178,7 +201,6 @@ class ChainCheck:
             self._skip_to(link)
         if link.kind is LineKind.VERDICT:
             self.records += 1
-            sequence = link.document.get("sequence")
             if isinstance(sequence, int):
                 self.last_sequence = sequence
                 self.first_sequence = (
@@ -200,6 +222,10 @@ class ChainCheck:
                 self.ledger.take(link.document)
             except ValueError:
                 return
+
+
+def _is_missing(link: Link) -> str:
+    return f"the journal begins at line {link.line}: what came before is missing"
 
 
 def _agrees(checkpoint: Link, ledger: Ledger) -> bool:

@@ -6,8 +6,9 @@ import fcntl
 import logging
 import os
 from contextlib import suppress
+from errno import EEXIST
 from pathlib import Path
-from threading import Event, Thread
+from time import time
 
 from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError, StorageError
@@ -20,27 +21,28 @@ from ssn_edge_runtime.record import (
     canonical_json,
 )
 from ssn_edge_runtime.sinks.base import Sink
+from ssn_edge_runtime.sinks.device_key import DeviceKey
+from ssn_edge_runtime.sinks.group_sync import LONGEST_SYNC_S, GroupSync, Position
+from ssn_edge_runtime.sinks.heads import HEAD_EVERY, HeadPublisher, HeadStatement, OnHead
 from ssn_edge_runtime.sinks.ledger import Ledger
 from ssn_edge_runtime.sinks.links import line_sha256
-from ssn_edge_runtime.sinks.recovery import (
-    DamagedEnd,
-    SetAside,
-    find_end,
-    set_tail_aside,
-    sync_folder,
-)
+from ssn_edge_runtime.sinks.opening import Opened, open_files
+from ssn_edge_runtime.sinks.recovery import DamagedEnd, SetAside, sync_folder
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, segment_name
 from ssn_edge_runtime.sources.base import Frame
 
-JOURNAL_NAME = "decisions.jsonl"
 SYNC_INTERVAL_S = 0.2
 CHECKPOINT_EVERY = 1000
-_CLOSE_TIMEOUT_S = 60.0
+SEGMENT_BYTES = 64 * 2**20
+SEGMENT_AGE_S = 24 * 3600.0
+LAG_LIMIT_S = 5.0
+RESERVE_BYTES = 64 * 2**20
 
 logger = logging.getLogger(__name__)
 
 
 class Journal(Sink):
-    """The truth of a run: ``decisions.jsonl`` in an output folder, appended to over all runs.
+    """The truth of a run: segments of JSON lines in an output folder, appended to over all runs.
 
     Three kinds of lines: accepted triggers, decisions, and events. Each is numbered and chained to
     the line before, and goes to the kernel in one call before the method returns, so that killing
@@ -48,17 +50,29 @@ class Journal(Sink):
     interval (and what the disk itself loses); with `durable`, none. A line that was torn by it is
     set aside on opening, into ``decisions.torn-N``, and the chain goes on from the last whole line.
 
+    ``decisions.jsonl`` is written. Once it is large or old enough it is renamed after its first
+    line, and the next segment begins with a checkpoint that is chained to it, and signed if there
+    is a key.
+
     Closing writes a `stop` event, unless the last line is one; opening a journal that does not end
     with one writes a `restart` event. Whoever opened it then owes a decision to each of
     `open_triggers`.
 
-    One journal at a time may hold a folder. Not for use by several threads.
+    One journal at a time may hold a folder. Not for use by several threads, but for `check`,
+    `lag_s` and `free_bytes`.
 
     Args:
         folder: Output folder; made if it is not there.
         durable: Sync each line before the method returns.
         sync_interval_s: Otherwise, the longest time a line waits for its sync, in seconds.
         checkpoint_every: Lines after which a checkpoint event says what the chain came to.
+        segment_bytes: A segment that has reached this size is closed.
+        segment_age_s: So is one that was begun so long ago, by the wall clock.
+        lag_limit_s: `check` refuses when the oldest line has waited longer for its sync.
+        reserve_bytes: `check` refuses when less of the disk is free.
+        key: Signs heads and checkpoints.
+        head_every: Lines from one published head to the next.
+        on_head: Takes each head; see `HeadPublisher`.
     """
 
     def __init__(
@@ -68,27 +82,50 @@ class Journal(Sink):
         durable: bool = False,
         sync_interval_s: float = SYNC_INTERVAL_S,
         checkpoint_every: int = CHECKPOINT_EVERY,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_age_s: float = SEGMENT_AGE_S,
+        lag_limit_s: float = LAG_LIMIT_S,
+        reserve_bytes: int = RESERVE_BYTES,
+        key: DeviceKey | None = None,
+        head_every: int = HEAD_EVERY,
+        on_head: OnHead | None = None,
     ) -> None:
         if not sync_interval_s > 0:
             raise ConfigError(
                 f"the journal's sync interval is {sync_interval_s} s; it must be above 0 "
                 "(durable syncs each line)"
             )
-        if checkpoint_every < 1:
-            raise ConfigError(f"a checkpoint every {checkpoint_every} lines; 1 or more is needed")
+        if min(checkpoint_every, segment_bytes, head_every) < 1 or not segment_age_s > 0:
+            raise ConfigError(
+                f"a checkpoint every {checkpoint_every} lines, a head every {head_every}, segments "
+                f"of {segment_bytes} bytes and {segment_age_s} s: all must be above 0"
+            )
+        if not lag_limit_s > sync_interval_s or reserve_bytes < 0:
+            raise ConfigError(
+                f"a lag of {lag_limit_s} s with a sync every {sync_interval_s} s, "
+                f"{reserve_bytes} bytes in reserve: the lag must be above the interval, and the "
+                "reserve 0 or more"
+            )
         self.path = folder / JOURNAL_NAME
+        self._folder = folder
         self._durable = durable
         self._sync_interval_s = sync_interval_s
         self._checkpoint_every = checkpoint_every
+        self._segment_bytes = segment_bytes
+        self._segment_age_s = segment_age_s
+        self._lag_limit_s = lag_limit_s
+        self._reserve_bytes = reserve_bytes
+        self._key = key
+        self._heads = HeadPublisher(folder, key, every=head_every, on_head=on_head)
+        self._lock_fd = -1
         self._fd: int | None = None
         self._size = 0
+        self._first_line = 1
+        self._begun_s = 0.0
         self._ledger = Ledger()
         self._since_checkpoint = 0
-        self._unsynced = Event()
-        self._closing = Event()
-        self._syncer: Thread | None = None
+        self._sync: GroupSync | None = None
         self._failure: StorageError | None = None
-        self._is_failure_told = False
 
     @property
     def next_sequence(self) -> int:
@@ -110,6 +147,37 @@ class Journal(Sink):
         """Triggers that were accepted and have no decision yet, oldest first."""
         return tuple(self._ledger.open_triggers.values())
 
+    @property
+    def lag_s(self) -> float:
+        """Seconds that the oldest line has waited for its sync; 0 where all are synced."""
+        return 0.0 if self._sync is None else self._sync.lag_s
+
+    @property
+    def free_bytes(self) -> int:
+        """Free bytes of the disk at the last sync; 0 where the journal is not open."""
+        return 0 if self._sync is None else self._sync.free_bytes
+
+    def check(self) -> None:
+        """Refuse to go on while there is still room to say so.
+
+        Lines can still be written after this has raised, until the disk is full: write
+        `unknown(storage_error)` for what is in hand, then stop.
+
+        Raises:
+            StorageError: Not open, a sync failed, the syncs lag behind, or the disk is nearly full.
+        """
+        self._check_open()
+        if self.lag_s > self._lag_limit_s:
+            raise StorageError(
+                f"{self.path}: the disk is too slow, a line has waited {self.lag_s:.1f} s for its "
+                f"sync ({self._lag_limit_s:g} s are allowed)"
+            )
+        if self.free_bytes < self._reserve_bytes:
+            raise StorageError(
+                f"{self.path}: only {self.free_bytes / 2**20:.0f} MiB of the disk are free, "
+                f"{self._reserve_bytes / 2**20:.0f} MiB are kept in reserve; make room"
+            )
+
     def open(self) -> None:
         """Open or make the journal, find the end of its chain, note if the last run was cut short.
 
@@ -117,31 +185,24 @@ class Journal(Sink):
             StorageError: Another run holds it, it cannot be written, or its last line is damaged.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be opened ({error.strerror})") from error
         try:
-            self._lock(fd)
-            aside = self._continue_chain(fd)
-            sync_folder(self.path.parent)
-        except OSError as error:
-            os.close(fd)
-            raise StorageError(f"{self.path}: cannot be used ({error.strerror})") from error
+            opened = self._opened(lock)
         except BaseException:
-            os.close(fd)
+            os.close(lock)
             raise
-        self._fd = fd
+        self._lock_fd, self._fd = lock, opened.fd
+        self._size, self._first_line = opened.end.whole_bytes, opened.first_line
+        self._begun_s = opened.begun_s
+        self._ledger, self._since_checkpoint = opened.end.ledger, opened.end.since_checkpoint
         self._failure = None
-        self._is_failure_told = False
-        self._closing.clear()
-        if not self._durable:
-            self._syncer = Thread(
-                target=self._sync_now_and_then, args=(fd,), name="ssn-edge-journal", daemon=True
-            )
-            self._syncer.start()
+        self._sync = GroupSync(self._folder, self._sync_interval_s, self._heads.synced)
+        self._sync.start(opened.fd)
         try:
-            self._note_restart(aside)
+            self._note_restart(opened.asides)
         except BaseException:
             with suppress(StorageError):
                 self.close()
@@ -164,6 +225,7 @@ class Journal(Sink):
             )
         self._append(trigger.to_dict())
         self._ledger.accept(trigger)
+        self._hand_to_sync()
 
     def write(
         self,
@@ -189,6 +251,7 @@ class Journal(Sink):
             raise ValueError(f"the record does not continue the journal: {error}") from error
         self._append(record.to_dict())
         self._ledger.decide(record.sequence, record.verdict.value)
+        self._hand_to_sync()
 
     def note(self, event: EventRecord) -> None:
         """Append an event.
@@ -199,16 +262,17 @@ class Journal(Sink):
         """
         self._append(event.to_dict())
         self._ledger.is_stopped = event.event is EventKind.STOP
+        self._hand_to_sync()
 
     def close(self) -> None:
-        """Note the end of the run, sync what was written and let the file go.
+        """Note the end of the run, sync what was written and let the files go.
 
         Raises:
             StorageError: The end could not be noted, the last lines could not be synced, or an
                 earlier sync failed and no other method has said so.
         """
-        fd = self._fd
-        if fd is None:
+        sync = self._sync
+        if self._fd is None or sync is None:
             return
         unnoted: StorageError | None = None
         if self._failure is None and self._ledger.line and not self._ledger.is_stopped:
@@ -216,53 +280,48 @@ class Journal(Sink):
                 self.note(EventRecord.now(EventKind.STOP))
             except StorageError as error:
                 unnoted = error
-        self._fd = None
-        self._closing.set()
-        if self._syncer is not None:
-            self._syncer.join(_CLOSE_TIMEOUT_S)
-            if self._syncer.is_alive():
-                raise StorageError(
-                    f"{self.path}: the disk has not answered for {_CLOSE_TIMEOUT_S:.0f} s; the "
-                    "last decisions may not be on it"
-                )
-            self._syncer = None
-        already_failed = self._failure is not None
+        self._fd = self._sync = None
+        if self._failure is None:
+            self._heads.ask()
         try:
-            os.fsync(fd)
+            answers = sync.stop()
         except OSError as error:
-            if not already_failed:
+            if self._failure is None:
                 raise StorageError(f"{self.path}: cannot be synced ({error.strerror})") from error
+            answers = True
         finally:
-            os.close(fd)
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+        if not answers:
+            raise StorageError(
+                f"{self.path}: the disk has not answered for {LONGEST_SYNC_S:.0f} s; the last "
+                "decisions may not be on it"
+            )
         if unnoted is not None:
             raise unnoted
-        if self._failure is not None and not self._is_failure_told:
-            # The sync in between failed after the last write: this one proves nothing.
-            self._is_failure_told = True
-            raise self._failure
+        if sync.failure is not None and self._failure is None:
+            # The sync in between failed after the last write: a later one proves nothing.
+            raise self._unsynced(sync.failure)
 
     def _append(self, content: dict[str, object]) -> None:
-        """Number, chain and write one line, after the checkpoint that may be due before it."""
-        if self._since_checkpoint >= self._checkpoint_every:
-            detail = self._ledger.checkpoint_detail()
-            # Set first: the checkpoint itself comes through here.
-            self._since_checkpoint = 0
-            self._append(EventRecord.now(EventKind.CHECKPOINT).to_dict() | {"detail": detail})
-            self._since_checkpoint = 0
-        if self._fd is None:
-            raise StorageError(f"{self.path}: the journal is not open")
-        if self._failure is not None:
-            self._is_failure_told = True
-            raise self._failure
+        """Number, chain and write one line, after the segment or checkpoint due before it."""
+        if self._is_segment_full():
+            self._begin_segment()
+        elif self._since_checkpoint >= self._checkpoint_every:
+            self._checkpoint({})
+        self._append_line(content)
+
+    def _append_line(self, content: dict[str, object]) -> None:
+        fd, _ = self._check_open()
         ledger = self._ledger
         content["line"] = ledger.line + 1
         content["previous"] = ledger.head
         line = canonical_json(content)
         try:
-            self._check_file(self._fd)
-            written = os.write(self._fd, line + b"\n")
+            self._check_file(fd)
+            written = os.write(fd, line + b"\n")
             if written == len(line) + 1 and self._durable:
-                os.fsync(self._fd)
+                os.fsync(fd)
         except OSError as error:
             raise self._failed(error) from error
         if written != len(line) + 1:
@@ -272,54 +331,124 @@ class Journal(Sink):
         ledger.head = line_sha256(line)
         ledger.is_stopped = False
         self._since_checkpoint += 1
-        self._unsynced.set()
 
-    def _lock(self, fd: int) -> None:
+    def _is_segment_full(self) -> bool:
+        if not self._size:
+            return False
+        return self._size >= self._segment_bytes or time() - self._begun_s >= self._segment_age_s
+
+    def _begin_segment(self) -> None:
+        """Rename the file after its first line, and begin another with a signed checkpoint."""
+        fd, sync = self._check_open()
+        closed = self._folder / segment_name(self._first_line)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._check_file(fd)
+            if closed.exists():
+                raise FileExistsError(EEXIST, f"{closed.name} is there already")
+            # Killed from here on, the next opening takes the rotation back.
+            self.path.rename(closed)
+            new = os.open(
+                self.path,
+                os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
+                0o644,
+            )
+            if self._durable:
+                sync_folder(self._folder)
+        except OSError as error:
+            raise self._failed(error) from error
+        sync.begin_segment(new)
+        self._fd, self._size = new, 0
+        self._first_line, self._begun_s = self._ledger.line + 1, time()
+        self._heads.ask()
+        anchor = HeadStatement.of(self._position(), self._key)
+        self._checkpoint({"anchor": anchor.to_dict()})
+
+    def _checkpoint(self, more: dict[str, object]) -> None:
+        detail = self._ledger.checkpoint_detail() | more
+        self._append_line(EventRecord.now(EventKind.CHECKPOINT).to_dict() | {"detail": detail})
+        self._since_checkpoint = 1
+        self._hand_to_sync()
+
+    def _position(self) -> Position:
+        return Position(self._ledger.line, self._ledger.head, self._ledger.next_sequence)
+
+    def _hand_to_sync(self) -> None:
+        if self._sync is not None:
+            self._sync.wrote(self._position(), is_synced=self._durable)
+
+    def _opened(self, lock: int) -> Opened:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(
                 f"{self.path}: another run is writing it; stop that run or choose another output "
                 "folder"
             ) from error
-
-    def _continue_chain(self, fd: int) -> SetAside | None:
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be locked ({error.strerror})") from error
         try:
-            end = find_end(fd)
+            self._heads.open()
+            return open_files(self._folder)
         except DamagedEnd as error:
             raise StorageError(
                 f"{self.path}: its end is damaged ({error}) and cannot be continued; move the "
-                "file away and keep it, a new one is begun"
+                "files of this journal away and keep them, a new one is begun"
             ) from error
-        aside = None
-        if end.whole_bytes < os.fstat(fd).st_size:
-            aside = set_tail_aside(fd, self.path, end.whole_bytes)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be used ({error.strerror})") from error
+
+    def _note_restart(self, asides: tuple[SetAside, ...]) -> None:
+        for aside in asides:
             logger.warning(
                 "%s: the last line was torn, %d bytes of it set aside in %s; the chain goes on",
                 self.path,
                 aside.size,
                 aside.name,
             )
-        self._size, self._ledger = end.whole_bytes, end.ledger
-        self._since_checkpoint = end.since_checkpoint
-        return aside
-
-    def _note_restart(self, aside: SetAside | None) -> None:
-        if aside is None and (self._ledger.line == 0 or self._ledger.is_stopped):
+        head = self._heads.published()
+        is_short = head is not None and head.line > self._ledger.line
+        if is_short and head is not None:
+            logger.warning(
+                "%s: ends at line %d, but line %d was published as safe: lines are missing",
+                self.path,
+                self._ledger.line,
+                head.line,
+            )
+        ended_in_order = self._ledger.line == 0 or self._ledger.is_stopped
+        if ended_in_order and not asides and not is_short:
             return
         detail: dict[str, Scalar] = {
             "open_triggers": len(self._ledger.open_triggers),
-            "set_aside": None if aside is None else aside.name,
-            "set_aside_bytes": 0 if aside is None else aside.size,
-            "set_aside_sha256": None if aside is None else aside.sha256,
+            "set_aside": ", ".join(each.name for each in asides) or None,
+            "set_aside_bytes": sum(each.size for each in asides),
+            "set_aside_sha256": ", ".join(each.sha256 for each in asides) or None,
+            "published_line": head.line if is_short and head is not None else None,
         }
         self.note(EventRecord.now(EventKind.RESTART, detail))
+
+    def _check_open(self) -> tuple[int, GroupSync]:
+        if self._fd is None or self._sync is None:
+            raise StorageError(f"{self.path}: the journal is not open")
+        if self._failure is None:
+            if self._sync.failure is not None:
+                self._failure = self._unsynced(self._sync.failure)
+            elif self._sync.lag_s > LONGEST_SYNC_S:
+                self._failure = StorageError(
+                    f"{self.path}: the disk has not answered for {LONGEST_SYNC_S:.0f} s"
+                )
+        if self._failure is not None:
+            raise self._failure
+        return self._fd, self._sync
+
+    def _unsynced(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path}: cannot be synced ({error.strerror}); the last decisions may be lost"
+        )
 
     def _failed(self, error: OSError | None) -> StorageError:
         """Take back half a line, if the disk lets us, and refuse all that comes after."""
         why = "the disk is full" if error is None else error.strerror
         self._failure = StorageError(f"{self.path}: decisions can no longer be written ({why})")
-        self._is_failure_told = True
         if self._fd is not None:
             with suppress(OSError):  # else the next opening sets the torn tail aside
                 os.ftruncate(self._fd, self._size)
@@ -335,20 +464,4 @@ class Journal(Sink):
             f"{self.path}: was {what} while this run wrote it; nothing more is decided, so that "
             "no decision is lost: keep what is there and start the run again"
         )
-        self._is_failure_told = True
         raise self._failure
-
-    def _sync_now_and_then(self, fd: int) -> None:
-        while not self._closing.wait(self._sync_interval_s):
-            if not self._unsynced.is_set():
-                continue
-            self._unsynced.clear()
-            try:
-                os.fsync(fd)
-            except OSError as error:
-                # A second fsync would succeed and prove nothing: the pages are already dropped.
-                self._failure = StorageError(
-                    f"{self.path}: cannot be synced ({error.strerror}); the last decisions may be "
-                    "lost"
-                )
-                return

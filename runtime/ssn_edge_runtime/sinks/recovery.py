@@ -30,12 +30,14 @@ class End:
         ledger: What its whole lines come to.
         whole_bytes: Where the last whole line ends; what comes after is torn.
         first: The file's first line; None where it has no whole line.
+        last: The last whole line.
         since_checkpoint: Lines from the last checkpoint on, or from the beginning of the file.
     """
 
     ledger: Ledger
     whole_bytes: int
     first: Link | None
+    last: Link | None
     since_checkpoint: int
 
 
@@ -70,10 +72,27 @@ def find_end(fd: int) -> End:
     size = os.fstat(fd).st_size
     whole = _last_end(fd, _first_zero(fd, size))
     if whole == 0:
-        return End(Ledger(), 0, None, 0)
+        return End(Ledger(), 0, None, None, 0)
     first = _first_line(fd, whole)
     lines = _from_last_checkpoint(fd, whole)
-    return End(_ledger_of(lines), whole, first, len(lines))
+    return End(_ledger_of(lines), whole, first, _link(lines[-1]), len(lines))
+
+
+def last_line(fd: int) -> Link | None:
+    """The last line of a closed segment; None where its end is no whole line.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = os.fstat(fd).st_size
+    try:
+        end = _last_end(fd, size)
+        if end < size or end == 0:
+            return None
+        begin = _last_end(fd, end - 1)
+        return link_from_line(os.pread(fd, end - 1 - begin, begin))
+    except (DamagedEnd, ValueError):
+        return None
 
 
 def set_tail_aside(fd: int, path: Path, start: int) -> SetAside:
@@ -104,17 +123,14 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def aside_names(folder: Path) -> str:
-    """A free name for what is set aside."""
-    for number in count(1):
-        name = f"decisions.torn-{number}"
-        if not (folder / name).exists():
-            return name
-    raise AssertionError("unreachable")
+def free_aside(folder: Path) -> Path:
+    """A path that is free for what is set aside."""
+    paths = (folder / f"decisions.torn-{number}" for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def _write_aside(folder: Path, tail: bytes) -> Path:
-    path = folder / aside_names(folder)
+    path = free_aside(folder)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         rest = memoryview(tail)

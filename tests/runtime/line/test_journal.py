@@ -3,14 +3,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import resource
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from ssn_edge_runtime.record import (
     EventRecord,
     TriggerRecord,
 )
-from ssn_edge_runtime.sinks import Journal, ProblemKind, line_sha256, verify_chain
+from ssn_edge_runtime.sinks import HEAD_NAME, Journal, ProblemKind, line_sha256, verify_chain
 
 MakeRecord = Callable[..., DecisionRecord]
 MakeTrigger = Callable[..., TriggerRecord]
@@ -75,12 +72,11 @@ def test_a_record_that_does_not_continue_the_chain_is_refused(
 
 def kill(journal: Journal) -> None:
     """What SIGKILL leaves: the file as it is, and nobody who holds it."""
-    journal._closing.set()
-    if journal._syncer is not None:
-        journal._syncer.join()
-    assert journal._fd is not None
-    os.close(journal._fd)
-    journal._fd = None
+    assert journal._sync is not None
+    with suppress(OSError):
+        journal._sync.stop()
+    os.close(journal._lock_fd)
+    journal._fd = journal._sync = None
 
 
 def test_a_trigger_is_owed_a_decision_until_it_has_one(
@@ -185,7 +181,9 @@ def test_a_journal_of_an_older_schema_is_not_continued(output: Path) -> None:
     (output / "decisions.jsonl").write_bytes(
         b'{"previous":"' + b"0" * 64 + b'","schema":1,"sequence":1}\n'
     )
-    with pytest.raises(StorageError, match=r"is of schema 1, .* move the file away"):
+    with pytest.raises(
+        StorageError, match=r"is of schema 1, .* move the files of this journal away"
+    ):
         Journal(output).open()
 
 
@@ -207,6 +205,7 @@ def test_a_last_line_torn_at_any_byte_is_set_aside_and_the_restart_names_it(
     torn = lines.pop()
     for number, cut in enumerate([1, 100, len(torn) - 1], start=1):
         path.write_bytes(b"".join(lines) + torn[:cut])
+        (output / HEAD_NAME).unlink()
         assert [p.kind for p in verify_chain(path).problems] == [ProblemKind.TORN]
         caplog.clear()
         with Journal(output) as journal:
@@ -223,6 +222,7 @@ def test_a_last_line_torn_at_any_byte_is_set_aside_and_the_restart_names_it(
             "set_aside": name,
             "set_aside_bytes": cut,
             "set_aside_sha256": line_sha256(torn[:cut]),
+            "published_line": None,
         }
 
 
@@ -310,7 +310,7 @@ def test_a_failed_sync_stops_the_journal(output: Path, make_record: MakeRecord) 
         os.dup2(writable, journal._fd or -1)
         journal.write(make_record(journal))
         for _ in range(200):
-            if journal._failure is not None:
+            if journal._sync is not None and journal._sync.failure is not None:
                 break
             time.sleep(0.01)
         with pytest.raises(StorageError, match="cannot be synced"):
@@ -321,10 +321,22 @@ def test_a_failed_sync_stops_the_journal(output: Path, make_record: MakeRecord) 
         os.close(writable)
 
 
-def test_a_durable_journal_needs_no_thread(output: Path, make_record: MakeRecord) -> None:
-    with Journal(output, durable=True) as journal:
-        journal.write(make_record(journal))
-        assert journal._syncer is None
+def test_a_durable_journal_has_synced_each_line_when_the_call_returns(
+    output: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        fsync(fd)
+        synced.append(os.fstat(fd).st_size)
+
+    with Journal(output, durable=True, sync_interval_s=60.0, lag_limit_s=61.0) as journal:
+        monkeypatch.setattr("os.fsync", noting)
+        for _ in range(5):
+            journal.write(make_record(journal))
+            assert synced[-1] == journal.path.stat().st_size
+        assert journal.lag_s == 0.0
     assert verify_chain(journal.path).is_whole
 
 
@@ -404,44 +416,3 @@ def test_a_write_that_was_interrupted_once_it_was_done_is_not_done_again(
 def test_a_sync_interval_of_zero_is_refused(output: Path) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         Journal(output, sync_interval_s=0.0)
-
-
-def test_a_killed_writer_loses_and_tears_nothing_that_was_acknowledged(
-    output: Path, tmp_path: Path, make_record: MakeRecord
-) -> None:
-    """Twenty writers on one chain, each killed at a random moment in mid-writing."""
-    moments = random.Random(20)
-    acks = tmp_path / "acks"
-    acks.touch()
-    nursery = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("journal_nursery.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    last = 0
-    with nursery:
-        for _ in range(20):
-            nursery.stdin.write(f"{output} {acks}\n")
-            nursery.stdin.flush()
-            writer = int(nursery.stdout.readline())
-            already = acks.stat().st_size
-            while acks.stat().st_size == already:
-                time.sleep(0.001)
-            time.sleep(moments.uniform(0.0, 0.03))
-            os.kill(writer, signal.SIGKILL)
-            assert nursery.stdout.readline() == "dead\n"
-
-            acknowledged = int(acks.read_text().split()[-1])
-            assert acknowledged > last
-            with Journal(output) as journal:
-                assert journal.next_sequence > acknowledged
-                journal.write(make_record(journal))
-                last = journal.next_sequence - 1
-        nursery.stdin.close()
-    report = verify_chain(output / "decisions.jsonl")
-    assert report.is_whole
-    assert (report.first_sequence, report.last_sequence, report.records) == (1, last, last)
