@@ -15,6 +15,7 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
+from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
     TIMING_STAGES,
@@ -28,6 +29,7 @@ from ssn_edge_runtime.sinks.base import Follower, PictureNames
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sources.base import Source
 from ssn_edge_runtime.sources.reader import Captured, Reader
+from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
 from ssn_edge_runtime.summary import LineSummary, Tally
 
 FRAME_TIMEOUT_S = 5.0
@@ -66,29 +68,6 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ReopenBudget:
-    """How often a lost camera is opened again before the line gives up.
-
-    Args:
-        attempts: Openings in a row; 0 gives up at once.
-        pause_s: Wait before each, in seconds.
-        healthy_s: Seconds of frames after which the attempts are given back.
-    """
-
-    attempts: int = 10
-    pause_s: float = 2.0
-    healthy_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse a loop that would spin or wait backwards."""
-        if self.attempts < 0 or not self.pause_s > 0 or not self.healthy_s > 0:
-            raise ConfigError(
-                f"{self.attempts} attempts with a pause of {self.pause_s} s are no budget for "
-                "opening a camera again; attempts must be 0 or more, times above 0"
-            )
-
-
-@dataclass(frozen=True, slots=True)
 class _Drops:
     """Dropped frames that were not logged yet: how many, the first and the last index."""
 
@@ -118,8 +97,8 @@ def run_line(
     A reader thread reads ahead; the judge runs in the caller's thread. A camera's frames that come
     while the judge is busy are dropped, all but the newest, and counted; a recording waits.
 
-    What goes wrong becomes `unknown`: a damaged picture (`bad_frame`), the very pixels of the frame
-    before (`frozen_frame`) or another size than the run's first frame (`frame_size`) from a camera,
+    What goes wrong becomes `unknown`: a damaged picture or incomplete frame (`bad_frame`), what
+    `frame_stream_checks` finds in a camera's frames (`frozen_frame`, `frame_size`, `stale_frame`),
     a judge that raises (`engine_error`) or answers with something that is no sound decision
     (`invalid_output`), a source that stalls or fails (`no_frame`, once for each outage). A lost
     camera is then opened again within a budget.
@@ -200,13 +179,10 @@ class _Line:
         self._max_frames = max_frames
         self._stop = stop
         self._frame_timeout_s = frame_timeout_s
-        self._budget = budget
+        self._reopening = Reopening(budget)
+        self._checks = FrameStreamChecks.for_source(source)
         self._on_decision = on_decision
         self._tally = Tally()
-        self._shape: tuple[int, ...] | None = None
-        self._last_sha256: str | None = None
-        self._attempts = 0
-        self._opened_s = monotonic()
         self._last_index: int | None = None
         self._drops: _Drops | None = None
         self._drops_logged_s = monotonic()
@@ -238,9 +214,12 @@ class _Line:
                 ) from failure
             if not self._source.is_live:
                 raise failure
-            logger.warning("%s; trying to open it again", failure)
-            if not self._open_again(failure):
+            self._note_source(EventKind.SOURCE_LOST, _one_line(failure))
+            if not self._reopening.open_again(self._source, failure, self._stop):
                 return
+            self._note_source(EventKind.SOURCE_BACK, f"after {self._reopening.attempts} attempts")
+            self._tally.reopened += 1
+            self._checks.reopened()
 
     def summary(self) -> LineSummary:
         """The run so far."""
@@ -248,9 +227,7 @@ class _Line:
 
     def _run_until_end(self) -> SourceError | None:
         """Judge until the source or the run ends; returns the source's failure, if it failed."""
-        reader = Reader(
-            self._source, timeout_s=self._frame_timeout_s, last_sha256=self._last_sha256
-        )
+        reader = Reader(self._source, timeout_s=self._frame_timeout_s)
         try:
             with reader:
                 while self._tally.frames < self._max_frames:
@@ -267,14 +244,12 @@ class _Line:
                     self._after_frame(captured)
             return None
         finally:
-            self._last_sha256 = reader.last_sha256
             self._is_stuck = reader.is_stuck
             self._log_drops()
 
     def _after_frame(self, captured: Captured) -> None:
         now_s = monotonic()
-        if self._attempts and now_s - self._opened_s > self._budget.healthy_s:
-            self._attempts = 0
+        self._reopening.frame_came()
         part = captured.frame or captured.damage
         if part is not None:
             self._count_drops(part.index)
@@ -315,29 +290,6 @@ class _Line:
                 drops.last,
             )
 
-    def _open_again(self, failure: SourceError) -> bool:
-        """Open a lost camera again; False if the run was stopped meanwhile."""
-        self._note_source(EventKind.SOURCE_LOST, _one_line(failure))
-        self._source.close()
-        while self._attempts < self._budget.attempts:
-            self._attempts += 1
-            if self._stop.wait(self._budget.pause_s):
-                return False
-            try:
-                self._source.open()
-            except SourceError as error:
-                logger.info("attempt %d: %s", self._attempts, error)
-                failure = error
-                continue
-            self._opened_s = monotonic()
-            self._tally.reopened += 1
-            self._note_source(EventKind.SOURCE_BACK, f"after {self._attempts} attempts")
-            logger.info("%s: is back", self._source.name)
-            return True
-        raise SourceError(
-            f"{failure} (given up after {self._attempts} attempts to open it again)"
-        ) from failure
-
     def _note_source(self, event: EventKind, what: str) -> None:
         self._journal.note(EventRecord.now(event, {"source": self._source.name, "what": what}))
 
@@ -367,19 +319,9 @@ class _Line:
         frame = captured.frame
         if frame is None:
             return unknown(Reason.BAD_FRAME, _one_line(captured.damage))
-        if self._source.is_live:
-            if self._shape is None:
-                self._shape = frame.image.shape
-            if frame.image.shape != self._shape:
-                return unknown(
-                    Reason.FRAME_SIZE,
-                    f"the camera gives {_shape_text(frame.image.shape)} now, "
-                    f"it began with {_shape_text(self._shape)}",
-                )
-            if captured.is_repeat:
-                return unknown(
-                    Reason.FROZEN_FRAME, "the camera repeats the frame before, bit by bit"
-                )
+        fault = self._checks.check(frame)
+        if fault is not None:
+            return unknown(fault.reason, fault.detail)
         try:
             decision = self._judge.inspect(frame.image)
         except Exception as error:  # the loop's one broad handler; it answers UNKNOWN
@@ -517,7 +459,3 @@ def _is_number(value: object) -> bool:
 
 def _one_line(what: object) -> str:
     return " ".join(str(what).split())[:LONGEST_DETAIL]
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(side) for side in shape)

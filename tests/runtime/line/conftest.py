@@ -88,6 +88,10 @@ class ScriptedSource(Source):
     def is_live(self) -> bool:
         return self._is_live
 
+    @property
+    def tells_exposure(self) -> bool:
+        return False
+
     def open(self) -> None:
         if self.opened >= self._opens:
             raise SourceError("scripted: is gone")
