@@ -104,8 +104,8 @@ def summary_lines(summary: LineSummary) -> list[str]:
         lines.append("reasons: " + ", ".join(f"{name} {count}" for name, count in reasons.items()))
     for stage, latency in summary.latency_ms.items():
         lines.append(
-            f"  {stage:<12} p50 {latency.p50:7.2f}  p95 {latency.p95:7.2f}  "
-            f"p99 {latency.p99:7.2f}  max {latency.max:7.2f} ms"
+            f"  {stage:<12} p50 {latency.p50:7.2f}  p99 {latency.p99:7.2f}  "
+            f"p99.99 {latency.p99_99:7.2f}  max {latency.max:7.2f} ms"
         )
     lost = {
         "frames dropped": summary.dropped,
