@@ -250,6 +250,7 @@ class Decision:
         timings_ms: Milliseconds by stage.
         settings_id: The device settings that it was judged with; None for the package's own
             thresholds, and where nothing was judged.
+        recipe: Which of their recipes.
     """
 
     verdict: Verdict
@@ -268,6 +269,7 @@ class Decision:
     frame_size_hw: tuple[int, int] | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     settings_id: str | None = None
+    recipe: str | None = None
 
     def camera_mask(self) -> BoolMask | None:
         """The defect mask in camera pixels, (H, W) bool; None where no mask was computed."""

@@ -165,7 +165,12 @@ class Inspector:
         timings = _Stopwatch()
         in_force = self._in_force  # once: a part is judged with old settings or with new ones
         decision = self._decision(frame, timings, in_force)
-        return replace(decision, timings_ms=timings.stop(), settings_id=in_force.settings_id)
+        return replace(
+            decision,
+            timings_ms=timings.stop(),
+            settings_id=in_force.settings_id,
+            recipe=in_force.recipe,
+        )
 
     def apply_settings(
         self, settings: DeviceSettings | str | Path, recipe: str | None = None
