@@ -5,18 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssn_edge_runtime import Inspector
-from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.loop import run_line
-from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
+from ssn_edge_runtime.supervision import (
+    Granted,
+    HealthReader,
+    HealthSampler,
+    Notifier,
+    Overrides,
+    Supervisor,
+    ask_realtime,
+    lock_memory,
+    settle_process,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,12 @@ class LineRequest:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         durable: Sync each record to disk before the next part.
         max_frames: End after so many frames; None for until the end.
+        settings: This device's settings; None for the package's own thresholds.
+        recipe: Which of their recipes.
+        is_shadow: Judge and record, drive nothing.
+        limits: Of rejects and temperature, in place of the settings'.
+        realtime: Real-time priority to ask for; None for none.
+        lock_memory: Whether to ask that memory is never swapped out.
     """
 
     device: str
@@ -42,11 +58,23 @@ class LineRequest:
     precision: str = "auto"
     durable: bool = False
     max_frames: int | None = None
+    settings: Path | None = None
+    recipe: str | None = None
+    is_shadow: bool = False
+    limits: Overrides = field(default_factory=Overrides)
+    realtime: int | None = None
+    lock_memory: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"--max-frames {self.max_frames}: 1 or more is wanted")
+        if self.recipe is not None and self.settings is None:
+            raise ConfigError(
+                f"--recipe {self.recipe}: recipes are in the settings, and there are none here; "
+                "name them: --settings FILE"
+            )
+        self.limits.over(LineSettings())  # refuses limits that are none
 
     @property
     def keep_policy(self) -> KeepPolicy:
@@ -68,28 +96,43 @@ def run_package(
     stop: threading.Event | None = None,
     on_message: Callable[[str], None] = lambda message: None,
     on_verdict: Callable[[str], None] = lambda verdict: None,
-    on_end: Callable[[LineSummary], None] | None = None,
+    on_end: Callable[[LineSummary, Supervisor], None] | None = None,
+    is_device_process: bool = False,
 ) -> LineSummary:
     """Judge every frame of a source with a package; see `ssn_edge_runtime.loop.run_line`.
 
+    Args:
+        request: What is asked for.
+        stop: Ends the run after the part in hand.
+        on_message: Told what a person should know.
+        on_verdict: Told each verdict.
+        on_end: Told the summary and what the supervisor counted, also after an error.
+        is_device_process: Whether this process is there for the line alone: it then tells the
+            service manager, freezes what is loaded, and leaves OpenCV one thread.
+
     Raises:
-        ConfigError: No such policy, engine or precision, or a source of a kind that is not read
-            here.
+        ConfigError: No such policy, engine or precision, a source of a kind that is not read here,
+            or settings for another package.
         SourceError: No such source, or it was lost for good.
         PackageError: Not a whole, unchanged package.
         EngineError: The engine cannot run here, or has no device certificate.
         CertificateError: It fails the self-test.
         StorageError: Decisions cannot be written.
     """
-
-    def on_decision(record: DecisionRecord, _decision: Decision) -> None:
-        on_verdict(record.verdict.value)
-
     keep = request.keep_policy
     source = open_source(request.device)
     with ExitStack() as opened:
+        notifier = opened.enter_context(
+            Notifier.from_environment() if is_device_process else Notifier()
+        )
         inspector = opened.enter_context(
-            Inspector.open(request.package, engine=request.engine, precision=request.precision)
+            Inspector.open(
+                request.package,
+                engine=request.engine,
+                precision=request.precision,
+                settings=request.settings,
+                recipe=request.recipe,
+            )
         )
         # The camera before the journal: without one, nothing is written.
         opened.enter_context(source)
@@ -98,10 +141,28 @@ def run_package(
             request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
         )
         opened.enter_context(pictures)
-        on_message(
+        supervisor = Supervisor(
+            inspector,
+            settings_path=request.settings,
+            overrides=request.limits,
+            health=HealthSampler(HealthReader(request.output)),
+            notifier=notifier,
+            on_record=lambda record: on_verdict(record.verdict.value),
+        )
+        supervisor.count_again(request.output)
+        opened.enter_context(supervisor)
+        granted = _ask_the_system(request)
+        for each in granted:
+            on_message(str(each))
+        if is_device_process:
+            settle_process()
+        what = (
             f"{source.name}: judging with {request.package.name} "
             f"(id {inspector.package_id[:16]}, {inspector.precision} on {inspector.engine_name})"
         )
+        on_message(what + _what_else(inspector, request))
+        notifier.ready(what)
+        opened.callback(notifier.stopping)
         return run_line(
             source,
             inspector,
@@ -109,6 +170,26 @@ def run_package(
             [pictures],
             max_frames=request.max_frames,
             stop=stop,
-            on_decision=on_decision,
-            on_end=on_end,
+            on_end=None if on_end is None else lambda summary: on_end(summary, supervisor),
+            observer=supervisor,
+            is_shadow=request.is_shadow,
+            start_detail={each.what: each.is_granted for each in granted},
         )
+
+
+def _ask_the_system(request: LineRequest) -> list[Granted]:
+    granted = []
+    if request.lock_memory:
+        granted.append(lock_memory())
+    if request.realtime is not None:
+        granted.append(ask_realtime(request.realtime))
+    return granted
+
+
+def _what_else(inspector: Inspector, request: LineRequest) -> str:
+    """What a person should see at once, if it is not as usual."""
+    more = ""
+    if inspector.settings is not None:
+        recipe = "" if inspector.recipe is None else f", recipe {inspector.recipe}"
+        more += f"; settings version {inspector.settings.version}{recipe}"
+    return more + ("; shadow mode: nothing is driven" if request.is_shadow else "")

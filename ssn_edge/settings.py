@@ -201,6 +201,10 @@ class RunSettings:
         default="auto", metadata=_explained("auto, or an engine by name; see ssn-edge run --help")
     )
     precision: str = field(default="auto", metadata=_explained("auto, fp32, fp16 or int8"))
+    settings: str = field(
+        default="settings.json",
+        metadata=_explained("this device's settings; without the file the package's thresholds"),
+    )
 
     def __post_init__(self) -> None:
         """Refuse a policy that there is not."""

@@ -6,10 +6,12 @@ from ssn_edge_runtime.supervision.alarms import Alarm, AlarmKind, AlarmLimits, A
 from ssn_edge_runtime.supervision.counters import Counts, ShiftCounters
 from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthReader, HealthSampler
+from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.notify import Notifier
 from ssn_edge_runtime.supervision.process import Granted, ask_realtime, lock_memory, settle_process
 from ssn_edge_runtime.supervision.restart_budget import RestartBudget
 from ssn_edge_runtime.supervision.shifts import Shift, ShiftCalendar
+from ssn_edge_runtime.supervision.supervisor import Overrides, Supervisor
 
 __all__ = [
     "Alarm",
@@ -22,11 +24,14 @@ __all__ = [
     "Health",
     "HealthReader",
     "HealthSampler",
+    "Heartbeat",
     "Notifier",
+    "Overrides",
     "RestartBudget",
     "Shift",
     "ShiftCalendar",
     "ShiftCounters",
+    "Supervisor",
     "ask_realtime",
     "lock_memory",
     "settle_process",

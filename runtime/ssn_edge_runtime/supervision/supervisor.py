@@ -109,7 +109,9 @@ class Supervisor:
         self._heartbeat = Heartbeat(self._notifier)
         self._events: list[EventRecord] = []
         self._raised: list[Alarm] = []
-        self._file_state = self._look_at_file()
+        # As if it were new: between opening and now it may have been replaced.
+        self._file_state: tuple[int, int, int] | None = None
+        self._is_halt_told = False
         self._told_s = -STATUS_EVERY_S
         self._counts = {each.value: 0 for each in Verdict}
         self._is_counting_complete = True
@@ -150,8 +152,8 @@ class Supervisor:
         """Apply settings that were replaced; `unknown` if the device is too hot to trust."""
         self._heartbeat.begin()
         if self._settings_path is not None:
-            state = self._look_at_file()
-            if state != self._file_state:
+            state = _file_state(self._settings_path)
+            if state not in (None, self._file_state):
                 self._file_state = state
                 self._apply(self._settings_path)
         return self._overheated()
@@ -169,7 +171,8 @@ class Supervisor:
             self._events.append(EventRecord.now(EventKind.ALARM, alarm.detail))
             logger.warning("alarm: %s", alarm)
             self._on_alarm(alarm)
-        if self.halted is not None:
+        if self.halted is not None and not self._is_halt_told:
+            self._is_halt_told = True
             self._events.append(
                 EventRecord.now(EventKind.STATE, {"state": "Halted", "cause": self.halted})
             )
@@ -224,15 +227,6 @@ class Supervisor:
         settings = self._judge.settings
         return self._overrides.over(LineSettings() if settings is None else settings.line)
 
-    def _look_at_file(self) -> tuple[int, int, int] | None:
-        if self._settings_path is None:
-            return None
-        try:
-            found = self._settings_path.stat()
-        except OSError:
-            return self._file_state if hasattr(self, "_file_state") else None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
     def _apply(self, path: Path) -> None:
         try:
             self._judge.apply_settings(path, self._judge.recipe)
@@ -247,3 +241,12 @@ class Supervisor:
             counters = ShiftCounters(ShiftCalendar(self._line.shifts, self._line.time_zone))
             self._counters = counters
             self._is_counting_complete = False
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced; None where there is none at this moment."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
