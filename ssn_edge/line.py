@@ -18,6 +18,7 @@ from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
     Granted,
+    HardwareWatchdog,
     HealthReader,
     HealthSampler,
     Notifier,
@@ -25,6 +26,7 @@ from ssn_edge_runtime.supervision import (
     Supervisor,
     ask_realtime,
     lock_memory,
+    release_process,
     settle_process,
 )
 
@@ -48,6 +50,7 @@ class LineRequest:
         limits: Of rejects and temperature, in place of the settings'.
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
+        hardware_watchdog: The board's watchdog, such as ``/dev/watchdog``; None for none.
     """
 
     device: str
@@ -64,6 +67,7 @@ class LineRequest:
     limits: Overrides = field(default_factory=Overrides)
     realtime: int | None = None
     lock_memory: bool = False
+    hardware_watchdog: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -147,6 +151,9 @@ def run_package(
             overrides=request.limits,
             health=HealthSampler(HealthReader(request.output)),
             notifier=notifier,
+            hardware=None
+            if request.hardware_watchdog is None
+            else HardwareWatchdog(request.hardware_watchdog),
             on_record=lambda record: on_verdict(record.verdict.value),
         )
         supervisor.count_again(request.output)
@@ -156,6 +163,7 @@ def run_package(
             on_message(str(each))
         if is_device_process:
             settle_process()
+            opened.callback(release_process)
         what = (
             f"{source.name}: judging with {request.package.name} "
             f"(id {inspector.package_id[:16]}, {inspector.precision} on {inspector.engine_name})"

@@ -23,6 +23,8 @@ from ssn_edge.cli import (
     init,
     reproduce,
     run,
+    service,
+    settings,
     train,
     verify,
 )
@@ -54,6 +56,8 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(settings.app, name="settings")
+app.add_typer(service.app, name="service")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 

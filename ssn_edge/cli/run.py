@@ -77,6 +77,9 @@ def run(
     lock_memory: Annotated[
         bool, typer.Option("--lock-memory", help="Ask that memory is never swapped out.")
     ] = False,
+    hardware_watchdog: Annotated[
+        Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Camera to verdicts, one record for each frame.
@@ -113,6 +116,7 @@ def run(
             ),
             realtime=realtime,
             lock_memory=lock_memory,
+            hardware_watchdog=hardware_watchdog,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -8,7 +8,13 @@ from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthReader, HealthSampler
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.notify import Notifier
-from ssn_edge_runtime.supervision.process import Granted, ask_realtime, lock_memory, settle_process
+from ssn_edge_runtime.supervision.process import (
+    Granted,
+    ask_realtime,
+    lock_memory,
+    release_process,
+    settle_process,
+)
 from ssn_edge_runtime.supervision.restart_budget import RestartBudget
 from ssn_edge_runtime.supervision.shifts import Shift, ShiftCalendar
 from ssn_edge_runtime.supervision.supervisor import Overrides, Supervisor
@@ -34,5 +40,6 @@ __all__ = [
     "Supervisor",
     "ask_realtime",
     "lock_memory",
+    "release_process",
     "settle_process",
 ]

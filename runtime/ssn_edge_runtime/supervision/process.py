@@ -54,6 +54,12 @@ def settle_process() -> int:
     return gc.get_freeze_count()
 
 
+def release_process() -> None:
+    """Take `settle_process` back, for a process that lives on: OpenCV gets its usual threads."""
+    gc.unfreeze()
+    cv2.setNumThreads(-1)
+
+
 def ask_realtime(priority: int) -> Granted:
     """Ask for a real-time priority (SCHED_FIFO) for the calling thread and what it starts later.
 

@@ -18,6 +18,7 @@ from ssn_edge_runtime.record import DecisionRecord, EventKind, EventRecord
 from ssn_edge_runtime.settings import DeviceSettings, LineSettings
 from ssn_edge_runtime.supervision.alarms import Alarm, AlarmLimits, Alarms
 from ssn_edge_runtime.supervision.counters import ShiftCounters
+from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthSampler
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.journal_reading import verdicts_since
@@ -78,6 +79,7 @@ class Supervisor:
         overrides: Limits that beat the settings'.
         health: Of this device; the supervisor opens and closes it. None looks at nothing.
         notifier: The service manager; the caller closes it.
+        hardware: The board's watchdog; the supervisor opens and closes it. None for none.
         on_alarm: Told each alarm, as it is raised.
         on_record: Told each record.
         clock: Monotonic, in seconds.
@@ -91,6 +93,7 @@ class Supervisor:
         overrides: Overrides | None = None,
         health: HealthSampler | None = None,
         notifier: Notifier | None = None,
+        hardware: HardwareWatchdog | None = None,
         on_alarm: Callable[[Alarm], None] = lambda alarm: None,
         on_record: Callable[[DecisionRecord], None] = lambda record: None,
         clock: Callable[[], float] = time.monotonic,
@@ -106,7 +109,8 @@ class Supervisor:
         self._line = self._limits()
         self._alarms = Alarms(AlarmLimits.from_settings(self._line))
         self._counters = ShiftCounters(ShiftCalendar(self._line.shifts, self._line.time_zone))
-        self._heartbeat = Heartbeat(self._notifier)
+        self._hardware = hardware
+        self._heartbeat = Heartbeat(self._notifier, hardware)
         self._events: list[EventRecord] = []
         self._raised: list[Alarm] = []
         # As if it were new: between opening and now it may have been replaced.
@@ -198,9 +202,15 @@ class Supervisor:
         }
 
     def __enter__(self) -> Supervisor:
-        """Begin to look at the device and to give signs of life."""
+        """Begin to look at the device and to give signs of life.
+
+        Raises:
+            SourceError: The board's watchdog cannot be opened.
+        """
         if self._health is not None:
             self._opened.enter_context(self._health)
+        if self._hardware is not None:
+            self._opened.enter_context(self._hardware)
         self._opened.enter_context(self._heartbeat)
         return self
 
@@ -238,8 +248,12 @@ class Supervisor:
         line, self._line = self._line, self._limits()
         self._alarms.use(AlarmLimits.from_settings(self._line))
         if (line.shifts, line.time_zone) != (self._line.shifts, self._line.time_zone):
-            counters = ShiftCounters(ShiftCalendar(self._line.shifts, self._line.time_zone))
-            self._counters = counters
+            try:
+                calendar = ShiftCalendar(self._line.shifts, self._line.time_zone)
+            except SsnEdgeError as error:  # such as a zone that only another device knows
+                logger.warning("shifts stay as they were: %s", error)
+                return
+            self._counters = ShiftCounters(calendar)
             self._is_counting_complete = False
 
 

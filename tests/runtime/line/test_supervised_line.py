@@ -26,7 +26,12 @@ from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, LineSettings, Recipe
 from ssn_edge_runtime.settings_store import SettingsStore
 from ssn_edge_runtime.sinks import Journal, verify_chain
-from ssn_edge_runtime.supervision import HealthReader, HealthSampler, Notifier
+from ssn_edge_runtime.supervision import (
+    HardwareWatchdog,
+    HealthReader,
+    HealthSampler,
+    Notifier,
+)
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.journal_reading import verdicts_since
 from ssn_edge_runtime.supervision.supervisor import Overrides, Supervisor
@@ -271,6 +276,18 @@ def test_signs_of_life_stop_while_a_part_is_stuck_and_go_on_without_parts(tmp_pa
             heartbeat.end()
             manager.settimeout(20)
             assert manager.recv(99) == b"WATCHDOG=1"
+
+
+def test_the_boards_watchdog_gets_signs_of_life_and_is_disarmed_at_the_end(
+    output: Path, tmp_path: Path, judge: Judge, surfaces: Surfaces, scripted: Any
+) -> None:
+    device = tmp_path / "watchdog"
+    os.mkfifo(device)
+    other_end = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    supervisor = Supervisor(WithoutSettings(), hardware=HardwareWatchdog(device))
+    supervised(scripted(surfaces(3), is_live=False), judge, output, supervisor)
+    assert os.read(other_end, 99).strip(b"\0") == b"V"
+    os.close(other_end)
 
 
 def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:

@@ -35,6 +35,9 @@ def test_settling_freezes_what_lives_and_leaves_opencv_one_thread() -> None:
     out = ask("import cv2; print(settle_process() > 1000, gc.get_freeze_count() > 1000,"
               " cv2.getNumThreads())")  # fmt: skip
     assert out == "True True 1"
+    out = ask("import cv2; before = cv2.getNumThreads(); settle_process(); release_process();"
+              " print(gc.get_freeze_count(), cv2.getNumThreads() == before)")  # fmt: skip
+    assert out == "0 True"
 
 
 def test_locked_memory_is_reported_as_the_kernel_has_it() -> None:
