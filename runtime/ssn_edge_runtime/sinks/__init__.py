@@ -5,6 +5,7 @@ from __future__ import annotations
 from ssn_edge_runtime.sinks.audit import AuditReport, audit_log, heads_from
 from ssn_edge_runtime.sinks.base import Follower, PictureNames, Sink
 from ssn_edge_runtime.sinks.chain import ChainProblem, ChainReport, ProblemKind, verify_chain
+from ssn_edge_runtime.sinks.csv_follower import CsvFollower
 from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
 from ssn_edge_runtime.sinks.heads import HEAD_NAME, HeadStatement, read_head, read_heads
 from ssn_edge_runtime.sinks.journal import Journal
@@ -19,6 +20,8 @@ from ssn_edge_runtime.sinks.pictures import (
     WhenFull,
 )
 from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, journal_files
+from ssn_edge_runtime.sinks.sqlite_follower import SqliteFollower
+from ssn_edge_runtime.sinks.tail import DivergedError, RetiredError, Tail, TailLine, tail_journal
 
 __all__ = [
     "HEAD_NAME",
@@ -27,7 +30,9 @@ __all__ = [
     "AuditReport",
     "ChainProblem",
     "ChainReport",
+    "CsvFollower",
     "DeviceKey",
+    "DivergedError",
     "Follower",
     "HeadStatement",
     "Journal",
@@ -39,7 +44,11 @@ __all__ = [
     "PictureNames",
     "ProblemKind",
     "PublicKey",
+    "RetiredError",
     "Sink",
+    "SqliteFollower",
+    "Tail",
+    "TailLine",
     "WhenFull",
     "audit_log",
     "draw_overlay",
@@ -48,5 +57,6 @@ __all__ = [
     "line_sha256",
     "read_head",
     "read_heads",
+    "tail_journal",
     "verify_chain",
 ]

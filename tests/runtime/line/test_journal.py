@@ -3,11 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import resource
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -420,44 +416,3 @@ def test_a_write_that_was_interrupted_once_it_was_done_is_not_done_again(
 def test_a_sync_interval_of_zero_is_refused(output: Path) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         Journal(output, sync_interval_s=0.0)
-
-
-def test_a_killed_writer_loses_and_tears_nothing_that_was_acknowledged(
-    output: Path, tmp_path: Path, make_record: MakeRecord
-) -> None:
-    """Twenty writers on one chain, each killed at a random moment in mid-writing."""
-    moments = random.Random(20)
-    acks = tmp_path / "acks"
-    acks.touch()
-    nursery = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("journal_nursery.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
-    last = 0
-    with nursery:
-        for _ in range(20):
-            nursery.stdin.write(f"{output} {acks}\n")
-            nursery.stdin.flush()
-            writer = int(nursery.stdout.readline())
-            already = acks.stat().st_size
-            while acks.stat().st_size == already:
-                time.sleep(0.001)
-            time.sleep(moments.uniform(0.0, 0.03))
-            os.kill(writer, signal.SIGKILL)
-            assert nursery.stdout.readline() == "dead\n"
-
-            acknowledged = int(acks.read_text().split()[-1])
-            assert acknowledged > last
-            with Journal(output) as journal:
-                assert journal.next_sequence > acknowledged
-                journal.write(make_record(journal))
-                last = journal.next_sequence - 1
-        nursery.stdin.close()
-    report = verify_chain(output / "decisions.jsonl")
-    assert report.is_whole
-    assert (report.first_sequence, report.last_sequence, report.records) == (1, last, last)

@@ -152,9 +152,12 @@ def test_power_that_is_lost_again_while_the_journal_recovers_loses_no_more(
     rng = random.Random(6)
     folder, first, again = quick_disk / "run", quick_disk / "first", quick_disk / "again"
     folder.mkdir()
-    with recording(folder, monkeypatch) as trace, Journal(
-        folder, sync_interval_s=60.0, lag_limit_s=61.0, checkpoint_every=9, segment_bytes=6000
-    ) as journal:
+    with (
+        recording(folder, monkeypatch) as trace,
+        Journal(
+            folder, sync_interval_s=60.0, lag_limit_s=61.0, checkpoint_every=9, segment_bytes=6000
+        ) as journal,
+    ):
         work(journal, trace, rng, 40, durable=False)
     written = lines_of(folder)
     rotations = [number for number, op in enumerate(trace.ops, 1) if op.what == "rename"]
