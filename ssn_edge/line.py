@@ -13,6 +13,11 @@ from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.sinks.base import Follower
+from ssn_edge_runtime.sinks.device_key import DeviceKey
+from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
+from ssn_edge_runtime.sinks.follow import FollowerProcess
+from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
@@ -32,6 +37,10 @@ class LineRequest:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         durable: Sync each record to disk before the next part.
         max_frames: End after so many frames; None for until the end.
+        key: Device key that signs the journal's heads and checkpoints; made if it is not there.
+        sqlite: Database that follows the journal, in a process of its own.
+        csv: CSV file that follows the journal, likewise.
+        evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
     """
 
     device: str
@@ -42,6 +51,10 @@ class LineRequest:
     precision: str = "auto"
     durable: bool = False
     max_frames: int | None = None
+    key: Path | None = None
+    sqlite: Path | None = None
+    csv: Path | None = None
+    evidence_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -81,10 +94,6 @@ def run_package(
         CertificateError: It fails the self-test.
         StorageError: Decisions cannot be written.
     """
-
-    def on_decision(record: DecisionRecord, _decision: Decision) -> None:
-        on_verdict(record.verdict.value)
-
     keep = request.keep_policy
     source = open_source(request.device)
     with ExitStack() as opened:
@@ -93,11 +102,30 @@ def run_package(
         )
         # The camera before the journal: without one, nothing is written.
         opened.enter_context(source)
-        journal = opened.enter_context(Journal(request.output, durable=request.durable))
+        key = None if request.key is None else DeviceKey.open(request.key)
+        if request.sqlite is not None or request.csv is not None:
+            # Entered before the journal, and so left after it: they read to its end.
+            opened.enter_context(
+                FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        journal = opened.enter_context(Journal(request.output, durable=request.durable, key=key))
+        followers: list[Follower] = []
+        evidence = None
+        if request.evidence_bytes is not None:
+            evidence = EvidenceKeeper(request.output, EvidencePolicy(request.evidence_bytes))
+            followers.append(evidence)
+        housekeeping = opened.enter_context(Housekeeping(journal, evidence=evidence))
         pictures = PictureFollower(
             request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
         )
-        opened.enter_context(pictures)
+        followers.append(pictures)
+        for follower in followers:
+            opened.enter_context(follower)
+
+        def on_decision(record: DecisionRecord, _decision: Decision) -> None:
+            on_verdict(record.verdict.value)
+            housekeeping.tend()
+
         on_message(
             f"{source.name}: judging with {request.package.name} "
             f"(id {inspector.package_id[:16]}, {inspector.precision} on {inspector.engine_name})"
@@ -106,7 +134,7 @@ def run_package(
             source,
             inspector,
             journal,
-            [pictures],
+            followers,
             max_frames=request.max_frames,
             stop=stop,
             on_decision=on_decision,

@@ -253,7 +253,9 @@ class _Audit:
             self._hash_line = link.line
         if link.event is EventKind.RETIREMENT and self._retired_to is not None:
             detail = link.document.get("detail")
-            if isinstance(detail, dict) and detail.get("last_line") == self._retired_to:
+            last = detail.get("last_line") if isinstance(detail, dict) else None
+            # Beyond it where power was lost before all of those files were deleted.
+            if isinstance(last, int) and last >= self._retired_to:
                 self._is_retirement_noted = True
 
     def _beginning(self, link: Link) -> str | None:

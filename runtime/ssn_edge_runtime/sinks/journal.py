@@ -59,7 +59,7 @@ class Journal(Sink):
     `open_triggers`.
 
     One journal at a time may hold a folder. Not for use by several threads, but for `check`,
-    `lag_s` and `free_bytes`.
+    `lag_s`, `synced_line` and `free_bytes`.
 
     Args:
         folder: Output folder; made if it is not there.
@@ -146,6 +146,11 @@ class Journal(Sink):
     def open_triggers(self) -> tuple[TriggerRecord, ...]:
         """Triggers that were accepted and have no decision yet, oldest first."""
         return tuple(self._ledger.open_triggers.values())
+
+    @property
+    def synced_line(self) -> int:
+        """Number of the last line that is safe from power loss; 0 where that is not known yet."""
+        return 0 if self._sync is None else self._sync.safe_line
 
     @property
     def lag_s(self) -> float:
