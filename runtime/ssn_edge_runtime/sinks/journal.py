@@ -197,6 +197,7 @@ class Journal(Sink):
         try:
             opened = self._opened(lock)
         except BaseException:
+            self._heads.close()
             os.close(lock)
             raise
         self._lock_fd, self._fd = lock, opened.fd
@@ -295,6 +296,7 @@ class Journal(Sink):
                 raise StorageError(f"{self.path}: cannot be synced ({error.strerror})") from error
             answers = True
         finally:
+            self._heads.close()
             os.close(self._lock_fd)
             self._lock_fd = -1
         if not answers:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.record import EventKind, EventRecord, parse_utc
+from ssn_edge_runtime.record import EventKind, EventRecord, clock_synchronised, parse_utc
 from ssn_edge_runtime.sinks.device_key import PublicKey
 from ssn_edge_runtime.sinks.heads import HeadStatement
 from ssn_edge_runtime.sinks.recovery import sync_folder
@@ -24,7 +24,8 @@ class RetentionPolicy:
     """How long segments are kept.
 
     Args:
-        max_age_s: Segments whose last line is older go; None keeps them.
+        max_age_s: Segments whose last line is older go, unless the clock is known not to be
+            synchronised; None keeps them.
         max_bytes: The oldest go while all segments together are larger; None keeps them.
     """
 
@@ -115,6 +116,8 @@ def plan_retirement(
         StorageError: The folder cannot be read.
     """
     now = datetime.now(timezone.utc) if now is None else now
+    # A clock that was never set could make all of the log look old.
+    is_clock_trusted = clock_synchronised() is not False
     closed = closed_segments(folder)
     if not closed:
         return None
@@ -130,6 +133,7 @@ def plan_retirement(
             begun = None if document is None else _begun(document)
             is_old = (
                 policy.max_age_s is not None
+                and is_clock_trusted
                 and begun is not None
                 and now - begun > timedelta(seconds=policy.max_age_s)
             )

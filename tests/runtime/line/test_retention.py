@@ -27,6 +27,7 @@ from ssn_edge_runtime.sinks import (
     audit_log,
     journal_files,
     plan_retirement,
+    retention,
 )
 from ssn_edge_runtime.sources import Frame
 
@@ -75,6 +76,16 @@ def test_segments_go_by_their_age(output: Path, make_record: MakeRecord, key: De
     plan = plan_retirement(output, policy, key.public, now=later)
     assert plan is not None
     assert len(plan.segments) == len(journal_files(output)) - 1  # the one in use stays
+
+
+def test_nothing_goes_by_a_clock_that_was_not_set(
+    output: Path, make_record: MakeRecord, key: DeviceKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(output, make_record, 50, key)
+    monkeypatch.setattr(retention, "clock_synchronised", lambda: False)
+    later = datetime.now(timezone.utc) + timedelta(days=9000)
+    policy = RetentionPolicy(max_age_s=3600)
+    assert plan_retirement(output, policy, key.public, now=later) is None
 
 
 @pytest.mark.parametrize("signer", [None, "another"])
