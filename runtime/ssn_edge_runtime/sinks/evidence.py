@@ -123,6 +123,7 @@ class EvidenceKeeper(Follower):
         self._lock = Lock()
         self._held: list[tuple[Worth, int, str, int]] = []  # a heap: what goes first is first
         self._bytes = 0
+        self._retired_to = 0
         # Of the thread that calls `write`; it must not wait for the others' lock.
         self._shed = 0
         self._kept = self._evicted = self._failed = 0
@@ -204,11 +205,8 @@ class EvidenceKeeper(Follower):
     def evict_up_to(self, sequence: int) -> None:
         """Delete the pictures of all parts up to this number: their records are about to go."""
         with self._lock:
-            gone = [each for each in self._held if each[1] <= sequence]
-            self._held = [each for each in self._held if each[1] > sequence]
-            heapq.heapify(self._held)
-            for each in gone:
-                self._delete(each)
+            self._retired_to = max(self._retired_to, sequence)
+            self._drop_up_to(sequence)
 
     def close(self) -> None:
         """Write all that is queued, then end the writer."""
@@ -255,10 +253,19 @@ class EvidenceKeeper(Follower):
         with self._lock:
             self._hold(sequence, worth, name, len(data))
             self._kept += 1
+            if sequence <= self._retired_to:  # its record went while it waited here
+                self._drop_up_to(self._retired_to)
 
     def _hold(self, sequence: int, worth: Worth, name: str, size: int) -> None:
         heapq.heappush(self._held, (worth, sequence, name, size))
         self._bytes += size
+
+    def _drop_up_to(self, sequence: int) -> None:
+        gone = [each for each in self._held if each[1] <= sequence]
+        self._held = [each for each in self._held if each[1] > sequence]
+        heapq.heapify(self._held)
+        for each in gone:
+            self._delete(each)
 
     def _make_room(self, size: int) -> None:
         while self._held and (
