@@ -11,7 +11,13 @@ from pathlib import Path
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.loop import run_line
+from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.settings import LineSettings
+from ssn_edge_runtime.sinks.base import Follower
+from ssn_edge_runtime.sinks.device_key import DeviceKey
+from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
+from ssn_edge_runtime.sinks.follow import FollowerProcess
+from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
@@ -51,6 +57,10 @@ class LineRequest:
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
         hardware_watchdog: The board's watchdog, such as ``/dev/watchdog``; None for none.
+        key: Device key that signs the journal's heads and checkpoints; made if it is not there.
+        sqlite: Database that follows the journal, in a process of its own.
+        csv: CSV file that follows the journal, likewise.
+        evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
     """
 
     device: str
@@ -68,6 +78,10 @@ class LineRequest:
     realtime: int | None = None
     lock_memory: bool = False
     hardware_watchdog: Path | None = None
+    key: Path | None = None
+    sqlite: Path | None = None
+    csv: Path | None = None
+    evidence_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -140,11 +154,30 @@ def run_package(
         )
         # The camera before the journal: without one, nothing is written.
         opened.enter_context(source)
-        journal = opened.enter_context(Journal(request.output, durable=request.durable))
+        key = None if request.key is None else DeviceKey.open(request.key)
+        if request.sqlite is not None or request.csv is not None:
+            # Entered before the journal, and so left after it: they read to its end.
+            opened.enter_context(
+                FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        journal = opened.enter_context(Journal(request.output, durable=request.durable, key=key))
+        followers: list[Follower] = []
+        evidence = None
+        if request.evidence_bytes is not None:
+            evidence = EvidenceKeeper(request.output, EvidencePolicy(request.evidence_bytes))
+            followers.append(evidence)
+        housekeeping = opened.enter_context(Housekeeping(journal, evidence=evidence))
         pictures = PictureFollower(
             request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
         )
-        opened.enter_context(pictures)
+        followers.append(pictures)
+        for follower in followers:
+            opened.enter_context(follower)
+
+        def on_record(record: DecisionRecord) -> None:
+            on_verdict(record.verdict.value)
+            housekeeping.tend()
+
         supervisor = Supervisor(
             inspector,
             settings_path=request.settings,
@@ -154,7 +187,7 @@ def run_package(
             hardware=None
             if request.hardware_watchdog is None
             else HardwareWatchdog(request.hardware_watchdog),
-            on_record=lambda record: on_verdict(record.verdict.value),
+            on_record=on_record,
         )
         supervisor.count_again(request.output)
         opened.enter_context(supervisor)
@@ -175,7 +208,7 @@ def run_package(
             source,
             inspector,
             journal,
-            [pictures],
+            followers,
             max_frames=request.max_frames,
             stop=stop,
             on_end=None if on_end is None else lambda summary: on_end(summary, supervisor),

@@ -47,6 +47,23 @@ def run(
     durable: Annotated[
         bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Device key that signs the log's heads; made if it is not there."),
+    ] = None,
+    sqlite: Annotated[
+        Path | None, typer.Option(help="Database that follows the log, beside the line.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="CSV file that follows the log, beside the line.")
+    ] = None,
+    evidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
+        ),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
     settings: Annotated[
         Path | None,
@@ -117,6 +134,10 @@ def run(
             realtime=realtime,
             lock_memory=lock_memory,
             hardware_watchdog=hardware_watchdog,
+            key=key,
+            sqlite=sqlite,
+            csv=csv,
+            evidence_bytes=None if evidence is None else int(evidence * 1e9),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

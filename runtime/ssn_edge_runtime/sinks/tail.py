@@ -150,7 +150,7 @@ class Tail:
         except FileNotFoundError:  # renamed in this moment; the next look finds it
             return False
         try:
-            if _first_line_number(fd) != segment.first_line:
+            if _first_line_number(fd, self._folder) != segment.first_line:
                 os.close(fd)
                 return False
             offset = _offset_of(fd, line, self._folder)
@@ -182,7 +182,7 @@ class Tail:
         except FileNotFoundError:
             return files
         try:
-            first = _first_line_number(fd)
+            first = _first_line_number(fd, self._folder)
         finally:
             os.close(fd)
         return files if first is None else [*files, Segment(first, active)]
@@ -285,13 +285,9 @@ def _line_from(fd: int, offset: int) -> bytes | None:
         length *= 4
 
 
-def _first_line_number(fd: int) -> int | None:
+def _first_line_number(fd: int, folder: Path) -> int | None:
     raw = _line_from(fd, 0)
-    if raw is None:
-        return None
-    with suppress(StorageError):
-        return _parsed(raw, Path()).line
-    return None
+    return None if raw is None else _parsed(raw, folder).line
 
 
 def _offset_of(fd: int, line: int, folder: Path) -> int:

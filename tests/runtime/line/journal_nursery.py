@@ -1,8 +1,9 @@
-"""A child of the tests: for each line ``FOLDER ACKS PAUSE_S`` on stdin, forks a writer and prints its pid.
+"""A child of the tests: forks a writer for each line on stdin, and prints its process id.
 
-A writer opens the journal in FOLDER, gives each trigger that is open an `unknown(restart)`, and
-then accepts triggers and decides parts, with so long a pause between two. Once a method has returned, it puts
-``t SEQUENCE`` or ``d SEQUENCE`` into the file ACKS. It runs until it is killed.
+A line is ``FOLDER ACKS PAUSE_S``. The writer opens the journal in FOLDER, gives each trigger that
+is open an `unknown(restart)`, and then accepts triggers and decides parts, with so long a pause
+between two. Once a method has returned, it puts ``t SEQUENCE`` or ``d SEQUENCE`` into the file
+ACKS. It runs until it is killed.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def kill(journal: Journal) -> None:
     with suppress(OSError):
         journal._sync.stop()
     os.close(journal._lock_fd)
-    journal._fd = journal._sync = None
+    journal._file = journal._sync = None
 
 
 def test_a_trigger_is_owed_a_decision_until_it_has_one(
@@ -307,7 +307,8 @@ def test_a_failed_sync_stops_the_journal(output: Path, make_record: MakeRecord) 
     try:
         # What the thread sees when the disk goes away under an open file: a file it cannot sync.
         readable, writable = os.pipe()
-        os.dup2(writable, journal._fd or -1)
+        assert journal._file is not None
+        os.dup2(writable, journal._file.fd)
         journal.write(make_record(journal))
         for _ in range(200):
             if journal._sync is not None and journal._sync.failure is not None:
@@ -363,7 +364,7 @@ def test_a_sync_that_failed_after_the_last_write_is_told_on_closing(
     journal = Journal(output, sync_interval_s=0.01)
     journal.open()
     with monkeypatch.context() as patched:
-        patched.setattr("ssn_edge_runtime.sinks.journal.os.fsync", fails)
+        patched.setattr("os.fsync", fails)
         journal.write(make_record(journal))
         assert failed.wait(10.0)
     with pytest.raises(StorageError, match="the last decisions may be lost"):
@@ -402,7 +403,7 @@ def test_a_write_that_was_interrupted_once_it_was_done_is_not_done_again(
 
     with Journal(output) as journal:
         with monkeypatch.context() as patched:
-            patched.setattr("ssn_edge_runtime.sinks.journal.os.write", interrupted)
+            patched.setattr("os.write", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 journal.write(make_record(journal))
         with pytest.raises(StorageError, match="while this run wrote it"):
