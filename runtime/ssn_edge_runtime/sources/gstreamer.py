@@ -39,6 +39,7 @@ class GStreamerSource(Source):
     """
 
     is_live = True
+    open_timeout_s = OPEN_TIMEOUT_S
 
     def __init__(
         self, pipeline: str, *, stamps: str | None = None, name: str | None = None
@@ -68,7 +69,7 @@ class GStreamerSource(Source):
 
         Raises:
             ConfigError: GStreamer is missing, or the text is no pipeline.
-            SourceError: It failed, or gave no frame within `OPEN_TIMEOUT_S`.
+            SourceError: It failed, or gave no frame within `open_timeout_s`.
         """
         self._gst, self._video, _ = load_typelibs("Gst", "GstVideo", "GstApp")
         self._gst.init(None)
@@ -81,7 +82,7 @@ class GStreamerSource(Source):
             if self._stamps is not None:
                 self._pipeline.use_clock(clock)
             self._pipeline.set_state(self._gst.State.PLAYING)
-            self._pending = self._pull(OPEN_TIMEOUT_S)
+            self._pending = self._pull(self.open_timeout_s)
         except BaseException:
             self.close()
             raise
