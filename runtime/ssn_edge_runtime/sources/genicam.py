@@ -163,6 +163,9 @@ class GenicamSource(Source):
         if camera is not None:
             try:
                 camera.stop_acquisition()
+                if camera.is_gv_device():
+                    # Not left to the last reference: an error that is kept would keep the camera.
+                    camera.get_device().leave_control()
             except Exception as error:  # noqa: BLE001 - GLib.Error; a lost camera cannot be stopped
                 logger.debug("%s: %s", self.name, glib_text(error))
 
