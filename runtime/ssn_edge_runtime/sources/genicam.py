@@ -65,6 +65,7 @@ class GenicamSource(Source):
         self._camera: Any = None
         self._stream: Any = None
         self._is_lost = False
+        self._was_open = False
         self._tells = True
         self._counter = FrameCounter(64)
         self._clock = DeviceClock(_SLOWEST_PERIOD_NS)
@@ -197,7 +198,12 @@ class GenicamSource(Source):
             self._stream = self._start_stream(is_gige=is_gige)
             camera.set_acquisition_mode(aravis.AcquisitionMode.CONTINUOUS)
             camera.start_acquisition()
-        except (ConfigError, SourceError):
+            self._was_open = True
+        except ConfigError as error:
+            if self._was_open:  # another camera came back under its name, or half of this one
+                raise SourceError(str(error)) from error
+            raise
+        except SourceError:
             raise
         except Exception as error:  # GLib.Error
             raise SourceError(f"{self.name}: cannot be set up ({glib_text(error)})") from error

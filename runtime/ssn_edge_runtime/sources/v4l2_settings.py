@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.errors import ConfigError, SourceError
 from ssn_edge_runtime.sources.options import SourceOptions
 from ssn_edge_runtime.sources.v4l2_device import (
     AUTOGAIN,
@@ -86,7 +87,7 @@ def restore_settings(device: V4l2Device, settings: V4l2Settings, name: str) -> N
     """Set a camera that came back to what it was set to before.
 
     Raises:
-        ConfigError: It does not take it any more.
+        SourceError: It does not take it any more.
         OSError: The driver fails.
     """
     wanted = settings.pixel_format
@@ -97,7 +98,7 @@ def restore_settings(device: V4l2Device, settings: V4l2Settings, name: str) -> N
         device.set_value(identity, value)
     found = read_settings(device)
     if found != settings:
-        raise ConfigError(
+        raise SourceError(
             f"{name}: is not what it was before it was lost: {_text(found)} now, "
             f"{_text(settings)} before"
         )
@@ -192,8 +193,7 @@ def _set_automatic(device: V4l2Device, identity: int, states: tuple[int, ...], w
     raise ConfigError(f"{what} is not taken; this camera has no such automatic")
 
 
-def _attempt(name: str, what: str, change: object) -> None:
-    assert callable(change)
+def _attempt(name: str, what: str, change: Callable[[], None]) -> None:
     try:
         change()
     except OSError as error:
