@@ -40,9 +40,15 @@ poweroff -f
 INIT
 chmod +x "$work/initrd/init"
 
+python=$(dirname "$command")/python
+cp "$(dirname "$0")/look_at_v4l2.py" "$work/"
+
 cat >"$work/job" <<JOB
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=$work/guest TMPDIR=$work/guest OMP_NUM_THREADS=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=$work/guest TMPDIR=$work/guest OMP_NUM_THREADS=1 PYTHONPATH=${PYTHONPATH:-}
 cd $work/guest
+echo "== settings, frame numbers, exposure times, unplugged and back"
+$python $work/look_at_v4l2.py && echo OK-SETTINGS
+
 v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
 
 echo "== a camera: 20 frames, one record each"
@@ -67,7 +73,7 @@ timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -
   -append "console=ttyS0 quiet panic=-1" -net none \
   -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap </dev/null | tee "$work/log"
 
-for wanted in OK-CAMERA OK-MISSING OK-UNPLUGGED; do
+for wanted in OK-SETTINGS OK-CAMERA OK-MISSING OK-UNPLUGGED; do
   grep -q "^$wanted" "$work/log" || { echo "FAILED: $wanted is missing"; exit 1; }
 done
 echo "passed"
