@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `ssn-edge run` on a real V4L2 device without a camera: Debian's stock kernel with its virtual video driver (vivid), booted in
-# QEMU without acceleration, over this machine's own files. Takes some four minutes; needs Debian and root. Not part of CI.
+# QEMU without acceleration, over this machine's own files. Takes some ten minutes, of which the last four wait for a camera that does
+# not come back; needs Debian and root. Not part of CI.
 #
 #   tests/camera/v4l2_in_qemu.sh PACKAGE [SSN_EDGE]
 #
@@ -67,7 +68,7 @@ $command -q run --device /dev/video0 --package $package --output unplugged
 JOB
 
 (cd "$work/initrd" && find . | busybox cpio -o -H newc 2>/dev/null | gzip >"$work/initrd.gz")
-timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nographic -no-reboot \
+timeout 1200 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nographic -no-reboot \
   -kernel "$work/kernel/boot/vmlinuz-$version" \
   -initrd "$work/initrd.gz" \
   -append "console=ttyS0 quiet panic=-1" -net none \

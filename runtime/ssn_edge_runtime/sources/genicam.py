@@ -113,18 +113,19 @@ class GenicamSource(Source):
             NoFrameYet: Its trigger did not come within the timeout.
             SourceError: Not open, lost, or a camera that runs freely gave nothing in time.
         """
-        if self._stream is None:
+        stream = self._stream  # `close` may come from another thread meanwhile
+        if stream is None:
             raise SourceError(f"{self.name}: is not open")
         deadline = monotonic() + timeout_s
         while True:
             left_us = int((deadline - monotonic()) * 1e6)
-            buffer = self._stream.timeout_pop_buffer(max(0, min(_SLICE_US, left_us)))
+            buffer = stream.timeout_pop_buffer(max(0, min(_SLICE_US, left_us)))
             arrived_ns = monotonic_ns()
             if buffer is not None:
                 try:
                     frame = self._frame(buffer, arrived_ns)
                 finally:
-                    self._stream.push_buffer(buffer)
+                    stream.push_buffer(buffer)
                 if frame is not None:
                     self._index += 1
                     return frame

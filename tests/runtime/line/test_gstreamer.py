@@ -114,6 +114,27 @@ def test_other_threads_run_while_a_frame_is_waited_for() -> None:
     assert counted > 10
 
 
+def test_closing_ends_a_read_that_waits() -> None:
+    source = GStreamerSource("videotestsrc is-live=true ! video/x-raw,framerate=1/30")
+    source.open()
+    frames(source, 1)
+    failures: list[SourceError] = []
+
+    def read() -> None:
+        try:
+            source.read(30.0)
+        except SourceError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(0.2)
+    source.close()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert "was closed" in str(failures[0])
+
+
 def test_a_camera_that_is_not_there_is_a_source_error_with_what_gstreamer_says() -> None:
     with pytest.raises(SourceError, match="/dev/video99") as caught:
         GStreamerSource("v4l2src device=/dev/video99").open()

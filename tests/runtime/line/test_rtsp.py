@@ -22,7 +22,7 @@ from ssn_edge_runtime.sources import Frame, GStreamerSource, ReopenBudget, RtspS
 from tests.runtime.line.gi_of_the_system import SYSTEM_PYTHON, need_elements, need_typelibs
 
 need_typelibs("Gst", "GstApp", "GstVideo")
-need_elements("rtspsrc", "x264enc", "rtph264pay", "avdec_h264", "decodebin")
+need_elements("rtspsrc", "x264enc", "rtph264pay", "h264parse", "avdec_h264", "decodebin")
 
 WIDTH, HEIGHT, BLOCK = 320, 240, 16
 SMEARED_LEVELS = 4.0
