@@ -49,5 +49,5 @@ def test_a_camera_that_waits_for_its_trigger_is_not_stalled_and_one_that_hangs_i
         started = time.monotonic()
         with pytest.raises(SourceError, match="stalled"):
             reader.take(stop)
-        assert time.monotonic() - started < 5.0
+        assert 0.2 < time.monotonic() - started < 5.0  # 0.32 s and what the machine adds
         source.release.set()
