@@ -33,7 +33,10 @@ def run(
     context: typer.Context,
     device: Annotated[
         str | None,
-        typer.Option(help="Camera (/dev/video0), video file, folder of pictures or one picture."),
+        typer.Option(
+            help="Camera (/dev/video0, v4l2:..., rtsp://..., gst:..., genicam:...), watch:FOLDER, "
+            "test:, video file, folder of pictures or one picture; see runtime/README.md."
+        ),
     ] = None,
     package: PackageOption = None,
     output: Annotated[
