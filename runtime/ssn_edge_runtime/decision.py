@@ -55,6 +55,7 @@ class Reason(str, Enum):
     BAD_EXPOSURE = "bad_exposure"
     BLURRED_FRAME = "blurred_frame"
     DEADLINE = "deadline"
+    OVERRUN = "overrun"
     ENGINE_ERROR = "engine_error"
     INVALID_OUTPUT = "invalid_output"
     STORAGE_ERROR = "storage_error"

@@ -43,15 +43,44 @@ def run(
         bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
     ] = False,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer frames that local programs send, in place of a camera's: "
+            "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Camera to verdicts, one record for each frame.
+    """Camera to verdicts, one record for each frame; or frames of other programs to answers.
 
     Ctrl-C ends after the part in hand.
 
     Example: ssn-edge run --device /dev/video0
     """
     with reporting(context) as out:
+        if listen is not None:
+            from ssn_edge.cli.serving import serve
+
+            given = {
+                "--device": device,
+                "--output": output,
+                "--keep": keep,
+                "--max-frames": max_frames,
+                "--durable": durable or None,
+            }
+            with _stop_on_signal() as stop:
+                serve(
+                    out,
+                    listen,
+                    package=package,
+                    engine=engine,
+                    precision=precision,
+                    refused=[name for name, value in given.items() if value is not None],
+                    stop=stop,
+                    as_json=as_json,
+                )
+            return
         from ssn_edge.line import LineRequest, run_package
         from ssn_edge.project import find_package
 
