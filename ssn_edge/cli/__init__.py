@@ -20,6 +20,7 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    replay,
     reproduce,
     run,
     train,
@@ -48,6 +49,7 @@ for verb in (
     benchmark.benchmark,
     verify.verify,
     info.info,
+    replay.replay,
     reproduce.reproduce,
 ):
     app.command()(verb)

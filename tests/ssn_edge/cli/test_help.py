@@ -23,6 +23,7 @@ VERBS = (
     "verify",
     "run",
     "info",
+    "replay",
     "data check",
 )
 HEAVY = ("torch", "timm", "numpy", "cv2", "onnx", "onnxruntime", "ssn_edge_runtime")
