@@ -88,7 +88,7 @@ class InspectionServer:
         return self._is_stuck
 
     def counts(self) -> dict[str, object]:
-        """What was answered so far: verdicts, refusals, latencies; for JSON."""
+        """What was answered since it was opened last: verdicts, refusals, latencies; for JSON."""
         return self._endpoints.counts.to_dict()
 
     def close(self) -> None:

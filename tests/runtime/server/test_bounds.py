@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.server import InspectionServer, ListenAddress, ServerLimits
 from tests.runtime.server.clients import (
@@ -29,6 +32,7 @@ from tests.runtime.server.clients import (
     inspect,
     raw_path,
 )
+from tests.runtime.server.conftest import HeldJudge
 
 Serve = Callable[..., InspectionServer]
 Part = Callable[..., ByteImage]
@@ -91,6 +95,41 @@ def test_without_a_deadline_of_the_clients_the_servers_holds(
 ) -> None:
     server = serve(held(), unix, limits=ServerLimits(deadline_ms=100))
     assert inspect(server.address, FRAME).verdict == (504, "unknown", "deadline")
+
+
+def test_a_pass_of_an_engine_that_held_the_interpreter_lock_past_the_deadline_is_thrown_away(
+    serve: Serve, unix: ListenAddress
+) -> None:
+    class GreedyJudge(HeldJudge):
+        def inspect(self, frame: ByteImage) -> Decision:
+            ctypes.PyDLL(None).usleep(900_000)  # no other thread runs meanwhile
+            return super().inspect(frame)
+
+    server = serve(GreedyJudge(is_held=False), unix)
+    assert inspect(server.address, FRAME, deadline_ms=200).verdict == (504, "unknown", "deadline")
+    assert inspect(server.address, FRAME, deadline_ms=20_000).verdict == (200, "pass", "none")
+
+
+def resident_kib() -> int:
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(text.partition("VmRSS:")[2].split()[0])
+
+
+def test_memory_stays_flat_over_thousands_of_frames(
+    serve: Serve, held: Any, unix: ListenAddress
+) -> None:
+    address = serve(held(is_held=False), unix).address
+    frame = np.full((480, 640, 3), 100, np.uint8)
+
+    def drive(count: int) -> int:
+        client = Client(address)
+        for _ in range(count):
+            assert inspect(client, frame).status == 200
+        client.close()
+        return resident_kib()
+
+    before = drive(500)
+    assert drive(1500) - before < 8 * 1024, "one frame in ten would be 135 MiB"
 
 
 def test_more_frames_than_may_wait_are_an_overrun_at_once(
