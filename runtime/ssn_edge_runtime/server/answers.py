@@ -49,7 +49,7 @@ class Refusal(Exception):
 
 def decision_document(
     decision: Decision,
-    judge: Judge,
+    judge: Judge | None,
     *,
     part_id: str | None,
     with_mask: bool,
@@ -59,7 +59,7 @@ def decision_document(
 
     Args:
         decision: The judge's.
-        judge: Says with what it decided.
+        judge: Says with what it decided; None where a line does that elsewhere.
         part_id: As the request gave it.
         with_mask: Whether to add the mask in camera pixels.
         timings_ms: The server's own stages.
@@ -87,10 +87,7 @@ def decision_document(
         "timings_ms": {
             stage: None if (ms := stages.get(stage)) is None else round(ms, 3) for stage in STAGES
         },
-        "package_id": judge.package_id,
-        "precision": judge.precision,
-        "engine": judge.engine_name,
-        "engine_sha256": judge.engine_sha256,
+        **judge_document(judge),
     }
     if with_mask:
         mask = decision.camera_mask()
@@ -102,7 +99,19 @@ def decision_document(
     return document
 
 
-def refusal_document(refusal: Refusal, judge: Judge, *, part_id: str | None) -> dict[str, object]:
+def judge_document(judge: Judge | None) -> dict[str, object]:
+    """What decides, as in the decision record; nothing is known without a judge."""
+    return {
+        "package_id": None if judge is None else judge.package_id,
+        "precision": None if judge is None else judge.precision,
+        "engine": None if judge is None else judge.engine_name,
+        "engine_sha256": None if judge is None else judge.engine_sha256,
+    }
+
+
+def refusal_document(
+    refusal: Refusal, judge: Judge | None, *, part_id: str | None
+) -> dict[str, object]:
     """The answer that a refused request gets: every field of a decision, and no verdict but one."""
     return decision_document(
         unknown(refusal.reason, refusal.detail),

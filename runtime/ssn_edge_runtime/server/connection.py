@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ class Connection(BaseHTTPRequestHandler):
         try:
             self._body_left = self._body_length()
             status, document, headers = self.endpoints.answer(self)
+            body = _encoded(document)
         except Refusal as refusal:
             self.refuse(refusal)
         except ConnectionError:
@@ -105,7 +106,7 @@ class Connection(BaseHTTPRequestHandler):
             logger.exception("a request failed")
             self.refuse(Refusal(500, Reason.ENGINE_ERROR, f"the server failed: {error!r}"))
         else:
-            self.send_document(status, document, headers)
+            self._send(status, body, headers)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = answer
     do_QUERY = do_CONNECT = answer
@@ -113,7 +114,7 @@ class Connection(BaseHTTPRequestHandler):
     def refuse(self, refusal: Refusal) -> None:
         """Answer that there is no verdict, and why."""
         document = self.endpoints.refused(refusal, part_id=self.part_id)
-        self.send_document(refusal.status, document, refusal.headers)
+        self._send(refusal.status, _encoded(document), refusal.headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the standard library refuses: a head that it cannot read."""
@@ -122,11 +123,7 @@ class Connection(BaseHTTPRequestHandler):
         self.requestline = getattr(self, "requestline", "")
         self.refuse(Refusal(int(code), Reason.NO_FRAME, message or "the request cannot be read"))
 
-    def send_document(
-        self, status: int, document: object, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        """Send JSON as the answer."""
-        body = json.dumps(document, allow_nan=False).encode("ascii")
+    def _send(self, status: int, body: bytes, headers: Sequence[tuple[str, str]]) -> None:
         if self._body_left > self.endpoints.limits.max_body_bytes or self._expects_continue:
             self.close_connection = True
         self.connection.settimeout(self.endpoints.limits.write_s)
@@ -226,6 +223,15 @@ class Connection(BaseHTTPRequestHandler):
             pass
         if self._body_left:
             self.close_connection = True
+
+
+def _encoded(document: Mapping[str, object]) -> bytes:
+    """As JSON in ASCII.
+
+    Raises:
+        TypeError, ValueError: What a line or a judge gave is none, such as NaN.
+    """
+    return json.dumps(document, allow_nan=False).encode("ascii")
 
 
 class _TimedReader(io.RawIOBase):

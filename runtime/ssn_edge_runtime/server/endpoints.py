@@ -15,6 +15,7 @@ from ssn_edge_runtime.server.answers import (
     Answer,
     Refusal,
     decision_document,
+    judge_document,
     refusal_document,
 )
 from ssn_edge_runtime.server.connection import Connection
@@ -28,6 +29,8 @@ from ssn_edge_runtime.verdict_codes import verdict_code
 
 _BROKEN = {Reason.ENGINE_ERROR: 500, Reason.INVALID_OUTPUT: 500}
 """Reasons that are the judge's own failure, not the frame's; all others are verdicts."""
+EXECUTING = ("SingleExecution", "ContinuousExecution")
+"""States of a line in which a part can pass."""
 MAX_TRIGGER_BYTES = 4096
 MAX_TRIGGER_ID = 0xFFFF
 
@@ -35,15 +38,16 @@ Trigger: TypeAlias = Callable[[int, str | None], Mapping[str, object]]
 """Takes a trigger's id (1 to 65535) and the part's; gives a JSON document. Its `verdict`, where
 there is one yet, is `pass`, `fail` or `unknown`. May raise `Refusal` or an `SsnEdgeError`."""
 Status: TypeAlias = Callable[[], Mapping[str, object]]
-"""Gives the state of the line behind the server, as a JSON document."""
+"""Gives the state of the line behind the server as a JSON document; its `state` is a name of
+OPC 40100-1."""
 
 
 class Endpoints:
     """Answers requests; called by many connections at once.
 
     Args:
-        judge: Says with what is decided.
-        turns: Lets frames take turns at it.
+        judge: Says with what is decided; None where there is a line that judges its own frames.
+        turns: Lets frames take turns at it; None without one.
         limits: What is bounded.
         trigger: For ``POST /v1/trigger``; None where there is no line.
         status: For ``GET /v1/state``.
@@ -52,8 +56,8 @@ class Endpoints:
 
     def __init__(
         self,
-        judge: Judge,
-        turns: EngineTurns,
+        judge: Judge | None,
+        turns: EngineTurns | None,
         limits: ServerLimits,
         *,
         trigger: Trigger | None,
@@ -68,7 +72,9 @@ class Endpoints:
         self._trigger = trigger
         self._status = status
         self._hosts = hosts
-        self._openapi = openapi_document(limits, with_trigger=trigger is not None)
+        self._openapi = openapi_document(
+            limits, with_inspect=turns is not None, with_trigger=trigger is not None
+        )
         reading = {
             "/v1/state": self._state,
             "/healthz": self._health,
@@ -78,7 +84,8 @@ class Endpoints:
         self._routes: dict[str, dict[str, Callable[[Connection, str], Answer]]] = {
             path: {"GET": answer, "HEAD": answer} for path, answer in reading.items()
         }
-        self._routes["/v1/inspect"] = {"POST": self._inspect}
+        if turns is not None:
+            self._routes["/v1/inspect"] = {"POST": self._inspect}
         if trigger is not None:
             self._routes["/v1/trigger"] = {"POST": self._pull}
 
@@ -145,6 +152,7 @@ class Endpoints:
                 f"{shape.channels} are {shape.size_bytes}",
             )
         deadline_ns = connection.arrived_ns + round(request.deadline_ms * 1e6)
+        assert self._turns is not None
         with self._turns.reserve() as turn:
             body = connection.read_body(deadline_ns)
             received_ns = decoded_ns = monotonic_ns()
@@ -220,17 +228,22 @@ class Endpoints:
 
     def _state(self, _connection: Connection, query: str) -> Answer:
         query_values(query, ())
-        state = "Error" if self._is_stuck() else "Halted" if self.is_stopping else "Ready"
+        line = None if self._status is None else dict(self._status())
         document = {
-            "state": state,
-            "package_id": self._judge.package_id,
-            "precision": self._judge.precision,
-            "engine": self._judge.engine_name,
-            "engine_sha256": self._judge.engine_sha256,
+            "state": self._state_name(line),
+            **judge_document(self._judge),
             **self.counts.to_dict(),
-            "line": None if self._status is None else dict(self._status()),
+            "line": line,
         }
         return 200, document, ()
+
+    def _state_name(self, line: Mapping[str, object] | None) -> str:
+        """The line's own where there is one: every outlet shows the same."""
+        if self._is_stuck():
+            return "Error"
+        if self.is_stopping:
+            return "Halted"
+        return "Ready" if line is None else str(line.get("state"))
 
     def _health(self, _connection: Connection, query: str) -> Answer:
         query_values(query, ())
@@ -242,6 +255,10 @@ class Endpoints:
             raise Refusal(503, Reason.RESTART, "the server is stopping")
         if self._is_stuck():
             raise Refusal(503, Reason.ENGINE_ERROR, "the engine does not return from a call")
+        if self._status is not None:
+            state = str(self._status().get("state"))
+            if state not in EXECUTING:
+                raise Refusal(503, Reason.ENGINE_ERROR, f"the line is in state {state[:40]}")
         return 200, {"ready": True}, ()
 
     def _description(self, _connection: Connection, query: str) -> Answer:
@@ -249,7 +266,8 @@ class Endpoints:
         return 200, self._openapi, ()
 
     def _is_stuck(self) -> bool:
-        return not self._turns.is_running or self._turns.is_stuck(self.limits.stuck_s)
+        turns = self._turns
+        return turns is not None and (not turns.is_running or turns.is_stuck(self.limits.stuck_s))
 
 
 def _content_type(connection: Connection) -> str:

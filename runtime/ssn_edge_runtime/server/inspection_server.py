@@ -26,7 +26,8 @@ class InspectionServer:
     client needs a time limit of its own, and takes silence for reject.
 
     Args:
-        judge: An `Inspector`; it stays open and is the caller's to close.
+        judge: An `Inspector`; it stays open and is the caller's to close. None where a line judges
+            its own frames: then there is no ``/v1/inspect``.
         address: Where to listen.
         limits: What is bounded.
         trigger: What ``POST /v1/trigger`` calls, from several threads; None where there is no line.
@@ -35,7 +36,7 @@ class InspectionServer:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Judge | None,
         address: ListenAddress,
         *,
         limits: ServerLimits | None = None,
@@ -49,7 +50,7 @@ class InspectionServer:
         self._status = status
         self._bound: BoundSocket | None = None
         self._is_stuck = False
-        self._turns: EngineTurns
+        self._turns: EngineTurns | None
         self._endpoints: Endpoints
         self._http: HttpServer
 
@@ -63,7 +64,9 @@ class InspectionServer:
         if self._bound is not None:
             raise RuntimeError("the server is open")
         self._bound = bind(self._asked)
-        self._turns = EngineTurns(self._judge, waiting=self._limits.waiting)
+        self._turns = (
+            None if self._judge is None else EngineTurns(self._judge, waiting=self._limits.waiting)
+        )
         host = self._bound.address.host
         self._endpoints = Endpoints(
             self._judge,
@@ -74,7 +77,8 @@ class InspectionServer:
             hosts=None if host is None else frozenset((*_LOOPBACK_NAMES, host)),
         )
         self._http = HttpServer(self._bound.listening, self._endpoints)
-        self._turns.start()
+        if self._turns is not None:
+            self._turns.start()
         self._http.start()
 
     @property
@@ -105,8 +109,9 @@ class InspectionServer:
         self._bound = None
         if not self._http.end_conversations(until_s):
             logger.warning("some requests had no answer within %.3g s", self._limits.drain_s)
-        self._turns.stop(max(0.1, until_s - monotonic()))
-        self._is_stuck = self._turns.is_running
+        if self._turns is not None:
+            self._turns.stop(max(0.1, until_s - monotonic()))
+            self._is_stuck = self._turns.is_running
         if self._is_stuck:
             logger.warning("the engine does not return from a call; it is left in it")
 

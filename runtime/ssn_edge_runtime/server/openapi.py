@@ -8,6 +8,16 @@ from ssn_edge_runtime.server.limits import MAX_DEADLINE_MS, ServerLimits
 from ssn_edge_runtime.verdict_codes import VerdictCode
 
 API_VERSION = "1.0"
+_STATES = (
+    "Preoperational",
+    "Halted",
+    "Error",
+    "Initialized",
+    "Ready",
+    "SingleExecution",
+    "ContinuousExecution",
+)
+"""Of OPC 40100-1. Without a line behind it the server knows Ready, Halted and Error."""
 _PART_ID: dict[str, object] = {
     "type": "string",
     "minLength": 1,
@@ -16,15 +26,17 @@ _PART_ID: dict[str, object] = {
 }
 
 
-def openapi_document(limits: ServerLimits, *, with_trigger: bool) -> dict[str, object]:
+def openapi_document(
+    limits: ServerLimits, *, with_inspect: bool = True, with_trigger: bool = False
+) -> dict[str, object]:
     """The description of a server with these limits.
 
     Args:
         limits: Named in the texts.
+        with_inspect: Whether frames are taken.
         with_trigger: Whether there is a line that takes triggers.
     """
     paths: dict[str, object] = {
-        "/v1/inspect": {"post": _inspect(limits)},
         "/v1/state": {"get": _reading("state", "Package, engine, counts and latencies.", "State")},
         "/healthz": {"get": _reading("health", "Whether the process answers.", "Health")},
         "/readyz": {
@@ -34,6 +46,8 @@ def openapi_document(limits: ServerLimits, *, with_trigger: bool) -> dict[str, o
         },
         "/openapi.json": {"get": _reading("description", "This description.", "Description")},
     }
+    if with_inspect:
+        paths["/v1/inspect"] = {"post": _inspect(limits)}
     if with_trigger:
         paths["/v1/trigger"] = {"post": _trigger()}
     return {
@@ -199,10 +213,7 @@ def _schemas() -> dict[str, object]:
             "required": list(STAGES),
             "properties": dict.fromkeys(STAGES, number),
         },
-        "package_id": {"type": "string"},
-        "precision": {"type": "string"},
-        "engine": {"type": "string"},
-        "engine_sha256": {"type": "string"},
+        **dict.fromkeys(("package_id", "precision", "engine", "engine_sha256"), text),
     }
     no_verdict = {
         "verdict": {"const": Verdict.UNKNOWN.value},
@@ -261,11 +272,8 @@ def _schemas() -> dict[str, object]:
             "type": "object",
             "required": ["state", "verdicts", "refusals", "latency_ms", "line"],
             "properties": {
-                "state": {"enum": ["Ready", "Halted", "Error"]},
-                "package_id": {"type": "string"},
-                "precision": {"type": "string"},
-                "engine": {"type": "string"},
-                "engine_sha256": {"type": "string"},
+                "state": {"enum": list(_STATES)},
+                **dict.fromkeys(("package_id", "precision", "engine", "engine_sha256"), text),
                 "uptime_s": {"type": "number"},
                 "verdicts": {"type": "object", "additionalProperties": count},
                 "refusals": {"type": "object", "additionalProperties": count},

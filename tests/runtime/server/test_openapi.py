@@ -24,13 +24,18 @@ from tests.runtime.server.clients import ask, inspect
 Serve = Callable[..., InspectionServer]
 
 
+@pytest.mark.parametrize("with_inspect", [False, True])
 @pytest.mark.parametrize("with_trigger", [False, True])
-def test_the_description_is_valid_openapi_3_1(with_trigger: bool) -> None:
+def test_the_description_is_valid_openapi_3_1(with_inspect: bool, with_trigger: bool) -> None:
     validator = pytest.importorskip("openapi_spec_validator", reason="the dev extra brings it")
-    document = openapi_document(ServerLimits(), with_trigger=with_trigger)
+    document = openapi_document(
+        ServerLimits(), with_inspect=with_inspect, with_trigger=with_trigger
+    )
     assert document["openapi"] == "3.1.0"
     validator.validate(json.loads(json.dumps(document)))
-    assert ("/v1/trigger" in json.dumps(document)) == with_trigger
+    paths = document["paths"]
+    assert isinstance(paths, dict)
+    assert ("/v1/trigger" in paths, "/v1/inspect" in paths) == (with_trigger, with_inspect)
 
 
 def schema_of(document: Any, name: str) -> dict[str, Any]:

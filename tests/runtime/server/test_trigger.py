@@ -80,6 +80,14 @@ def test_a_line_that_answers_with_no_verdict_there_is_is_an_error(
     assert pull(server, {"trigger_id": 1}).verdict == (500, "unknown", "engine_error")
 
 
+@pytest.mark.parametrize("reply", [{"x": float("nan")}, {"x": b"y"}, {1: {2}}, None])
+def test_a_line_whose_answer_is_no_json_is_an_error_and_unknown(
+    serve: Serve, inspector: Inspector, unix: ListenAddress, reply: Any
+) -> None:
+    server = serve(inspector, unix, trigger=lambda *_: reply)
+    assert pull(server, {"trigger_id": 1}).verdict == (500, "unknown", "engine_error")
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -118,3 +126,38 @@ def test_what_is_no_json_object_is_refused(
 ) -> None:  # fmt: skip
     server = serve(inspector, unix, trigger=lambda *_: {})
     assert ask(server.address, "POST", "/v1/trigger", body, headers).status == status
+
+
+def test_a_line_that_judges_its_own_frames_needs_no_judge_here(
+    serve: Serve, listen: ListenAddress
+) -> None:
+    state = {"state": "ContinuousExecution", "in_flight": 1}
+    server = serve(
+        None, listen, trigger=lambda trigger_id, _: {"verdict": "pass"}, status=lambda: state
+    )
+    assert pull(server, {"trigger_id": 1}).body["verdict_code"] == 0x5AA5
+    assert ask(server.address, "POST", "/v1/inspect", b"").verdict == (404, "unknown", "no_frame")
+    paths = ask(server.address, "GET", "/openapi.json").body["paths"]
+    assert "/v1/trigger" in paths
+    assert "/v1/inspect" not in paths
+    document = ask(server.address, "GET", "/v1/state").body
+    assert document["state"] == "ContinuousExecution", "every outlet shows the line's own state"
+    assert document["line"] == state
+    assert document["package_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "is_ready"),
+    [
+        ("Preoperational", False), ("Halted", False), ("Error", False), ("Initialized", False),
+        ("Ready", False), ("SingleExecution", True), ("ContinuousExecution", True),
+    ],
+)  # fmt: skip
+def test_it_is_ready_only_while_a_part_can_pass(
+    serve: Serve, unix: ListenAddress, state: str, is_ready: bool
+) -> None:
+    server = serve(None, unix, status=lambda: {"state": state})
+    reply = ask(server.address, "GET", "/readyz")
+    assert reply.status == (200 if is_ready else 503)
+    assert is_ready or state in reply.body["detail"]
+    assert ask(server.address, "GET", "/v1/state").body["state"] == state
