@@ -21,7 +21,13 @@ from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.server import InspectionServer, ListenAddress, ServerLimits
+from ssn_edge_runtime.server import (
+    InspectionServer,
+    ListenAddress,
+    ServerLimits,
+    endpoints,
+)
+from ssn_edge_runtime.server.answers import decision_document
 from tests.runtime.server.clients import (
     RAW,
     Client,
@@ -108,6 +114,19 @@ def test_a_pass_of_an_engine_that_held_the_interpreter_lock_past_the_deadline_is
     server = serve(GreedyJudge(is_held=False), unix)
     assert inspect(server.address, FRAME, deadline_ms=200).verdict == (504, "unknown", "deadline")
     assert inspect(server.address, FRAME, deadline_ms=20_000).verdict == (200, "pass", "none")
+
+
+def test_a_pass_whose_answer_was_made_too_slowly_is_thrown_away(
+    serve: Serve, held: Any, unix: ListenAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any, **options: Any) -> dict[str, object]:
+        time.sleep(0.4)  # such as a large mask on a busy machine
+        return decision_document(*arguments, **options)
+
+    monkeypatch.setattr(endpoints, "decision_document", slow)
+    server = serve(held(is_held=False), unix)
+    assert inspect(server.address, FRAME, deadline_ms=200).verdict == (504, "unknown", "deadline")
+    assert inspect(server.address, FRAME).verdict == (200, "pass", "none")
 
 
 def resident_kib() -> int:
