@@ -23,7 +23,7 @@ from ssn_edge_runtime.pictures import PICTURE_SUFFIXES
 from ssn_edge_runtime.record import frame_sha256
 from ssn_edge_runtime.sources.base import DamagedFrame, Source
 from ssn_edge_runtime.sources.folder import FolderSource
-from ssn_edge_runtime.sources.video_file import VIDEO_SUFFIXES, VideoFileSource
+from ssn_edge_runtime.sources.video_file import VideoFileSource
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
@@ -234,7 +234,7 @@ def _places(request: ReplayRequest) -> tuple[Path, Path | None]:
 def _source_of(path: Path) -> Source:
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return FolderSource(path, recursive=True)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if path.is_file():
         return VideoFileSource(path)
     if path.exists():
         raise ConfigError(

@@ -180,6 +180,7 @@ def test_a_video_is_judged_frame_by_frame(strict: Path, parts: Path, tmp_path: P
         ("nowhere", None, DatasetError, "there is nothing of that name"),
         ("/dev/null", None, ConfigError, "replay judges what was recorded"),
         ("empty", None, DatasetError, "holds no pictures"),
+        ("text", None, DatasetError, "cannot be opened as a video"),
         ("log", None, DatasetError, "this log kept no pictures"),
         ("parts", "empty", DatasetError, "holds no decision log"),
         ("parts", "nowhere", DatasetError, "--against nowhere: there is nothing"),
@@ -193,6 +194,7 @@ def test_what_cannot_be_replayed_is_said_in_one_line(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("text").write_text("no picture")
     shutil.copytree(parts, "parts")
     shutil.copytree(log, "log")
     request = ReplayRequest(Path(source), strict, None if against is None else Path(against))
