@@ -13,12 +13,10 @@ from typing import Protocol, cast
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
-from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
 from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
-    TIMING_STAGES,
     DecisionRecord,
     EventKind,
     EventRecord,
@@ -28,6 +26,7 @@ from ssn_edge_runtime.record import (
 )
 from ssn_edge_runtime.sinks.base import Follower, PictureNames
 from ssn_edge_runtime.sinks.journal import Journal
+from ssn_edge_runtime.sound_decision import is_sound
 from ssn_edge_runtime.sources.base import Source
 from ssn_edge_runtime.sources.reader import Captured, Reader
 from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
@@ -386,7 +385,7 @@ class _Line:
             if self._engine_errors == 1:  # repeats are counted, in the summary's reasons
                 logger.exception("the judge failed")
             return unknown(Reason.ENGINE_ERROR, _one_line(f"the judge failed: {error!r}"))
-        if not _is_sound(decision):
+        if not is_sound(decision):
             return unknown(Reason.INVALID_OUTPUT, "the judge gave no sound decision")
         return decision
 
@@ -508,36 +507,6 @@ class _Line:
         self._tally.followers_failed += 1
         if self._tally.followers_failed == 1:
             logger.warning("a follower failed, the line goes on: %s", _one_line(error))
-
-
-def _is_sound(decision: object) -> bool:
-    """Whether a judge's answer is a decision that holds together and can be written down."""
-    if (
-        not isinstance(decision, Decision)
-        or not isinstance(decision.verdict, Verdict)
-        or not isinstance(decision.reason, Reason)
-        or (decision.verdict is Verdict.PASS) != (decision.reason is Reason.NONE)
-        or not isinstance(decision.defects, tuple)
-        or not all(isinstance(defect, Defect) for defect in decision.defects)
-        or not isinstance(decision.timings_ms, Mapping)
-        or not isinstance(decision.settings_id, (str, type(None)))
-        or not isinstance(decision.recipe, (str, type(None)))
-    ):
-        return False
-    numbers = [decision.score, decision.raw_score, decision.threshold]
-    numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
-    for defect in decision.defects:
-        numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)
-    if not all(number is None or _is_number(number) for number in numbers):
-        return False
-    raw_score, threshold = decision.raw_score, decision.threshold
-    contradicts = raw_score is not None and threshold is not None and raw_score >= threshold
-    return not (decision.verdict is Verdict.PASS and contradicts)
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a number that JSON holds; NumPy's own are none, but for float64."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _one_line(what: object) -> str:

@@ -21,6 +21,7 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    replay,
     reproduce,
     run,
     service,
@@ -52,6 +53,7 @@ for verb in (
     verify.verify,
     info.info,
     audit.audit,
+    replay.replay,
     reproduce.reproduce,
 ):
     app.command()(verb)

@@ -100,9 +100,16 @@ def run(
     hardware_watchdog: Annotated[
         Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
     ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer frames that local programs send, in place of a camera's: "
+            "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Camera to verdicts, one record for each frame.
+    """Camera to verdicts, one record for each frame; or frames of other programs to answers.
 
     Ctrl-C ends after the part in hand. A limit on rejects that is reached raises an alarm, or halts
     the line (exit code 4); it never changes how parts are judged.
@@ -110,6 +117,39 @@ def run(
     Example: ssn-edge run --device /dev/video0
     """
     with reporting(context) as out:
+        if listen is not None:
+            from ssn_edge.cli.serving import serve
+
+            given = {
+                "--device": device,
+                "--output": output,
+                "--keep": keep,
+                "--max-frames": max_frames,
+                "--durable": durable or None,
+                "--shadow": shadow or None,
+                "--alarm-after": alarm_after,
+                "--halt-after": halt_after,
+                "--alarm-reject-rate": alarm_reject_rate,
+                "--halt-reject-rate": halt_reject_rate,
+                "--max-temperature": max_temperature,
+                "--realtime": realtime,
+                "--lock-memory": lock_memory or None,
+                "--hardware-watchdog": hardware_watchdog,
+            }
+            with _stop_on_signal() as stop:
+                serve(
+                    out,
+                    listen,
+                    package=package,
+                    engine=engine,
+                    precision=precision,
+                    settings=settings,
+                    recipe=recipe,
+                    refused=[name for name, value in given.items() if value is not None],
+                    stop=stop,
+                    as_json=as_json,
+                )
+            return
         from ssn_edge.line import LineRequest, run_package
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides

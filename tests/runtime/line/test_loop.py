@@ -508,4 +508,5 @@ def test_the_summary_has_latencies_by_stage_and_is_json(
     total = document["latency_ms"]["total"]
     assert total["count"] == 10
     assert 0 < total["p50"] <= total["p95"] <= total["p99"] <= total["p99_99"] <= total["max"]
+    assert document["latency_histograms"]["total"]["count"] == 10
     assert document["throughput_fps"] == pytest.approx(10 / document["duration_s"])

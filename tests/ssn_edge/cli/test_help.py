@@ -24,6 +24,7 @@ VERBS = (
     "run",
     "info",
     "audit",
+    "replay",
     "data check",
     "settings show",
     "settings set",
