@@ -11,7 +11,7 @@ from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import JsonOption, PackageOption, project_settings
 
 if TYPE_CHECKING:
-    from ssn_edge.service import ServiceOptions
+    from ssn_edge.service_unit import ServiceOptions
     from ssn_edge.settings import RunSettings
 
 app = typer.Typer(no_args_is_help=True, help="The line as a systemd unit, started with the device.")
@@ -61,7 +61,7 @@ def print_(
     Example: ssn-edge service print --device /dev/video0
     """
     with reporting(context):
-        from ssn_edge.service import unit_text
+        from ssn_edge.service_unit import unit_text
 
         options = _options(arguments, device, package, output, settings, user, name, gpu, network,
                            realtime, watchdog, hardware_watchdog, executable)  # fmt: skip
@@ -148,7 +148,8 @@ def _options(
     executable: Path | None,
 ) -> ServiceOptions:
     from ssn_edge.project import find_package, find_settings
-    from ssn_edge.service import ServiceOptions, found_executable, found_gpu
+    from ssn_edge.service import found_executable, found_gpu
+    from ssn_edge.service_unit import ServiceOptions
 
     project = project_settings().run
     device = device or project.device

@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ssn_edge.service import (
-    ServiceOptions,
-    found_gpu,
-    install_unit,
-    next_steps,
-    uninstall_unit,
-    unit_text,
-)
+from ssn_edge.service import found_gpu, install_unit, next_steps, uninstall_unit
+from ssn_edge.service_unit import ServiceOptions, unit_text
 from ssn_edge_runtime.errors import ConfigError, StorageError
 
 ANALYZE = shutil.which("systemd-analyze")

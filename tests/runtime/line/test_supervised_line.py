@@ -32,6 +32,7 @@ from ssn_edge_runtime.supervision import (
     HealthSampler,
     Notifier,
 )
+from ssn_edge_runtime.supervision.health import SAMPLED_EVERY_S
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.journal_reading import verdicts_since
 from ssn_edge_runtime.supervision.supervisor import Overrides, Supervisor
@@ -276,6 +277,60 @@ def test_signs_of_life_stop_while_a_part_is_stuck_and_go_on_without_parts(tmp_pa
             heartbeat.end()
             manager.settimeout(20)
             assert manager.recv(99) == b"WATCHDOG=1"
+
+
+def test_overheating_is_found_within_its_bound(tmp_path: Path) -> None:
+    """Stated: one look every `SAMPLED_EVERY_S`."""
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("41000")
+    supervisor = Supervisor(
+        WithoutSettings(),
+        overrides=Overrides(max_temperature_c=90.0),
+        health=HealthSampler(HealthReader(root=tmp_path)),
+    )
+    with supervisor:
+        assert supervisor.before_part() is None
+        (zone / "temp").write_text("95000")
+        began_s = time.monotonic()
+        while supervisor.before_part() is None and time.monotonic() - began_s < 20:
+            time.sleep(0.01)
+        assert time.monotonic() - began_s < SAMPLED_EVERY_S + 5  # the bound, and a busy machine
+
+
+_HOLDS_THE_LOCK = """
+import ctypes, sys, time
+from ssn_edge_runtime.supervision import Heartbeat, Notifier
+with Notifier(sys.argv[1], watchdog_s=0.3) as notifier, Heartbeat(notifier) as heartbeat:
+    time.sleep(0.5)
+    heartbeat.begin()
+    notifier.status("held")
+    ctypes.PyDLL(None).sleep(2)  # an engine call that keeps the interpreter lock
+    notifier.status("free")
+    heartbeat.end()
+    time.sleep(0.5)
+"""
+
+
+def test_a_call_that_holds_the_interpreter_lock_stops_the_signs_of_life(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HOLDS_THE_LOCK, str(tmp_path / "notify")]
+        )
+        assert process.wait(timeout=60) == 0
+        manager.setblocking(False)
+        told = []
+        while True:
+            try:
+                told.append(manager.recv(99).decode())
+            except BlockingIOError:
+                break
+    held, free = told.index("STATUS=held"), told.index("STATUS=free")
+    assert told[:held].count("WATCHDOG=1") >= 2
+    # At most one that was due as the call began or as it ended; without the hold it were twenty.
+    assert told[held:free].count("WATCHDOG=1") <= 1
+    assert told[-1] == "WATCHDOG=1"
 
 
 def test_the_boards_watchdog_gets_signs_of_life_and_is_disarmed_at_the_end(

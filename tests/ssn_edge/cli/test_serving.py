@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from ssn_edge_export.package_writer import write_package
+from ssn_edge_runtime import DeviceSettings, Inspector, Thresholds
 from ssn_edge_runtime.server import ListenAddress, parse_listen
+from ssn_edge_runtime.settings import Fitted
+from ssn_edge_runtime.settings_store import SettingsStore
 from tests.runtime import conftest as runtime
 from tests.runtime.server.clients import Client, ask, inspect
 
@@ -150,3 +153,20 @@ def test_a_client_that_sends_frame_after_frame_loses_none_of_its_answers_at_sigt
         client.close()
         stdout, _ = process.communicate(timeout=30)
     assert stdout.startswith(f"answered: {answered} pass, ")
+
+
+def test_it_answers_with_this_devices_settings(package: Path, tmp_path: Path) -> None:
+    with Inspector.open(package, engine="onnxruntime-cpu") as inspector:
+        fitted = Fitted(Thresholds(-9.0, 2.0), inspector.engine_name, inspector.engine_sha256)
+        settings = DeviceSettings(inspector.package_id, {"fp32": fitted})
+    store = SettingsStore(tmp_path / "settings.json")
+    store.save(lambda _: settings)
+    with serving("127.0.0.1:0", package, "--settings", str(store.path)) as process:
+        answer = inspect(said_address(process), runtime._part(1))
+    assert answer.verdict == (200, "fail", "defect")
+
+
+def test_options_of_a_camera_are_refused(package: Path) -> None:
+    code, text = refusal("--listen", "127.0.0.1:0", "--package", package, "--halt-after", "3")
+    assert code == 2
+    assert "--halt-after is for a camera" in text
