@@ -108,6 +108,11 @@ def test_an_engine_that_ignored_the_region_is_found_out() -> None:
     ):
         with pytest.raises(ScoreError):
             verdict(wrong, region)
+    # With a defect inside as well, only the mask tells.
+    found, region = judgement(peak_outside=9.0, peak_inside=1.0)
+    marked = Judgement(0.0, 1.0, found.anomaly_map, (found.anomaly_map >= 0).astype(np.uint8))
+    with pytest.raises(ScoreError, match="told not to judge"):
+        verdict(marked, region)
 
 
 def test_an_empty_region_is_no_pass() -> None:
