@@ -6,13 +6,27 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.guarded_line import run_guarded_line
+from ssn_edge_runtime.line.options import (
+    FreePolicy,
+    LineOptions,
+    TriggerKind,
+    device_command,
+    package_command,
+)
+from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
+from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.settings import LineSettings
+from ssn_edge_runtime.settings_store import read_settings
 from ssn_edge_runtime.sinks.base import Follower
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
@@ -23,6 +37,7 @@ from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFul
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
+    FixedSettings,
     Granted,
     HardwareWatchdog,
     HealthReader,
@@ -35,6 +50,8 @@ from ssn_edge_runtime.supervision import (
     release_process,
     settle_process,
 )
+
+ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,16 @@ class LineRequest:
         sqlite: Database that follows the journal, in a process of its own.
         csv: CSV file that follows the journal, likewise.
         evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
+        single_process: Everything in this process, without deadline or triggers: recordings are
+            always judged so.
+        trigger: ``free``, ``software``, ``stdin``, ``camera`` or ``rate:HZ``.
+        policy: Free-running: ``latest``, ``every`` or ``block``.
+        deadline_ms: From the trigger (free-running: from the exposure) to the verdict.
+        min_interval_ms: A trigger sooner than this after the last one is a bounce.
+        exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
+        exposure_window_ms: From that to the latest such exposure; None for until the deadline.
+        control: Unix socket that takes triggers; with ``software``, ``control.sock`` in the output
+            folder if none is named.
     """
 
     device: str
@@ -82,6 +109,14 @@ class LineRequest:
     sqlite: Path | None = None
     csv: Path | None = None
     evidence_bytes: int | None = None
+    single_process: bool = False
+    trigger: str = "free"
+    policy: str = "latest"
+    deadline_ms: float = DEADLINE_MS
+    min_interval_ms: float = 0.0
+    exposure_delay_ms: float = 0.0
+    exposure_window_ms: float | None = None
+    control: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -93,6 +128,40 @@ class LineRequest:
                 "name them: --settings FILE"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
+        self.line_options()
+
+    def line_options(self) -> LineOptions:
+        """How the guarded line is to run.
+
+        Raises:
+            ConfigError: There is no such trigger or policy, or the times do not go together.
+        """
+        name, _, rate = self.trigger.partition(":")
+        kind = TriggerKind.SOFTWARE if name == "stdin" else _choice("--trigger", name, TriggerKind)
+        try:
+            rate_hz = float(rate) if rate else None
+        except ValueError:
+            raise ConfigError(f"--trigger {self.trigger}: rate:HZ is wanted") from None
+        window_ms = self.exposure_window_ms or max(self.deadline_ms - self.exposure_delay_ms, 0.001)
+        return LineOptions(
+            trigger=kind,
+            policy=_choice("--policy", self.policy, FreePolicy),
+            rate_hz=rate_hz,
+            rules=TriggerRules(
+                deadline_ns=round(self.deadline_ms * MILLISECOND_NS),
+                min_interval_ns=round(self.min_interval_ms * MILLISECOND_NS),
+                exposure_delay_ns=round(self.exposure_delay_ms * MILLISECOND_NS),
+                exposure_window_ns=round(window_ms * MILLISECOND_NS),
+            ),
+            max_parts=self.max_frames,
+        )
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where triggers are taken, if anywhere."""
+        if self.control is None and self.trigger == "software":
+            return self.output / "control.sock"
+        return self.control
 
     @property
     def keep_policy(self) -> KeepPolicy:
@@ -139,6 +208,20 @@ def run_package(
     """
     keep = request.keep_policy
     source = open_source(request.device)
+    if source.is_live and not request.single_process:
+        return _run_guarded(
+            request,
+            stop=stop,
+            on_message=on_message,
+            on_verdict=on_verdict,
+            on_end=on_end,
+            is_device_process=is_device_process,
+        )
+    if request.trigger != "free":
+        raise ConfigError(
+            f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "
+            "triggers need a camera"
+        )
     with ExitStack() as opened:
         notifier = opened.enter_context(
             Notifier.from_environment() if is_device_process else Notifier()
@@ -234,3 +317,126 @@ def _what_else(inspector: Inspector, request: LineRequest) -> str:
         recipe = "" if inspector.recipe is None else f", recipe {inspector.recipe}"
         more += f"; settings version {inspector.settings.version}{recipe}"
     return more + ("; shadow mode: nothing is driven" if request.is_shadow else "")
+
+
+def _run_guarded(
+    request: LineRequest,
+    *,
+    stop: threading.Event | None,
+    on_message: Callable[[str], None],
+    on_verdict: Callable[[str], None],
+    on_end: Callable[[LineSummary, Supervisor], None] | None,
+    is_device_process: bool,
+) -> LineSummary:
+    """A camera: engine and capture as processes of their own, and a deadline."""
+    if request.is_shadow and (request.trigger in ("software", "stdin") or request.control):
+        raise ConfigError(
+            "--shadow drives nothing, and whoever gives a trigger would be answered; leave one of "
+            "them out, or let the camera trigger: --trigger camera"
+        )
+    if request.keep_policy is not KeepPolicy.NONE:
+        on_message("no pictures are kept of a camera's parts; --single-process keeps them")
+    settings = None if request.settings is None else _kept_version(request.settings)
+    lines: list[Authority] = []
+    said = False
+
+    with ExitStack() as opened:
+        notifier = opened.enter_context(
+            Notifier.from_environment() if is_device_process else Notifier()
+        )
+        key = None if request.key is None else DeviceKey.open(request.key)
+        if request.sqlite is not None or request.csv is not None:
+            opened.enter_context(
+                FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        journal = Journal(request.output, durable=request.durable, key=key)
+        opened.callback(journal.close)
+        supervisor = Supervisor(
+            FixedSettings(None if settings is None else read_settings(settings), request.recipe),
+            overrides=request.limits,
+            health=HealthSampler(HealthReader(request.output)),
+            notifier=notifier,
+            hardware=None
+            if request.hardware_watchdog is None
+            else HardwareWatchdog(request.hardware_watchdog),
+            on_record=lambda record: on_verdict(record.verdict.value),
+        )
+        supervisor.count_again(request.output)
+        opened.enter_context(supervisor)
+        granted = _ask_the_system(request)
+        for each in granted:
+            on_message(str(each))
+        opened.callback(notifier.stopping)
+
+        def on_status(status: LineStatus) -> None:
+            nonlocal said
+            supervisor.still_here()
+            if status.state.may_pass and not said:
+                said = True
+                what = f"{request.device}: judging with {request.package.name} ({status.state})"
+                on_message(what + ("; shadow mode: nothing is driven" * request.is_shadow))
+                notifier.ready(what)
+
+        def on_record(record: DecisionRecord) -> None:
+            supervisor.after_part(record)
+            for event in supervisor.take_events():
+                journal.note(event)
+            if supervisor.halted is not None:
+                lines[0].stop()
+
+        def on_own_end(summary: LineSummary) -> None:
+            if on_end is not None and (said or summary.records):
+                on_end(summary, supervisor)  # a line that never came up has nothing to sum up
+
+        return run_guarded_line(
+            {"camera": device_command(request.device)},
+            package_command(
+                str(request.package),
+                engine=request.engine,
+                precision=request.precision,
+                settings=None if settings is None else str(settings),
+                recipe=request.recipe,
+            ),
+            journal,
+            request.line_options(),
+            stop=stop,
+            control=request.control_path,
+            takes_stdin=request.trigger == "stdin",
+            on_ready=lines.append,
+            on_record=on_record,
+            on_status=on_status,
+            on_end=on_own_end,
+            open_journal=journal.open,
+            inhibit=supervisor.inhibit,
+            start_detail={
+                "shadow": request.is_shadow,
+                **{each.what: each.is_granted for each in granted},
+            },
+        )
+
+
+def deadline_ms_of(settings: Path | None) -> float:
+    """The deadline that device settings state, or the usual one.
+
+    Raises:
+        ConfigError: The settings cannot be used.
+    """
+    stated = None if settings is None else read_settings(settings).line.deadline_ms
+    return DEADLINE_MS if stated is None else stated
+
+
+def _kept_version(path: Path) -> Path:
+    """The kept file of the settings in force: an engine that is restarted must find the same."""
+    settings = read_settings(path)
+    kept = path.with_name(f"settings-{settings.version}.json")
+    is_kept = kept.exists() and read_settings(kept).settings_id == settings.settings_id
+    return (kept if is_kept else path).absolute()
+
+
+def _choice(option: str, text: str, kind: type[ChoiceT]) -> ChoiceT:
+    try:
+        return kind(text)
+    except ValueError:
+        names = ", ".join(str(each.value) for each in kind)
+        also = ", stdin" if kind is TriggerKind else ""
+        raise ConfigError(f"{option} {text}: one of {names}{also} is wanted") from None

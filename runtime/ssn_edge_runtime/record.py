@@ -74,6 +74,8 @@ class EventKind(str, Enum):
     EVIDENCE = "evidence"
     RETIREMENT = "retirement"
     """Old segments are about to be deleted."""
+    WITHHELD = "withheld"
+    """A recorded pass whose signal was not given: deadline or state had changed meanwhile."""
 
     def __str__(self) -> str:
         """The text, on every Python version."""

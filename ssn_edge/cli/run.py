@@ -107,14 +107,41 @@ def run(
             "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
         ),
     ] = None,
+    trigger: Annotated[
+        str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
+    ] = "free",
+    policy: Annotated[
+        str, typer.Option(help="Free-running, frames beyond the engine: latest, every or block.")
+    ] = "latest",
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Trigger or exposure to verdict; default the settings', or 500."),
+    ] = None,
+    min_interval_ms: Annotated[
+        float, typer.Option(help="A trigger sooner than this after the last is a bounce.")
+    ] = 0.0,
+    exposure_delay_ms: Annotated[
+        float, typer.Option(help="From the trigger to the earliest exposure of its part.")
+    ] = 0.0,
+    exposure_window_ms: Annotated[
+        float | None, typer.Option(help="From that to the latest; default: until the deadline.")
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Unix socket for triggers as lines: trigger ID [PART].")
+    ] = None,
+    single_process: Annotated[
+        bool,
+        typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Camera to verdicts, one record for each frame; or frames of other programs to answers.
 
     Ctrl-C ends after the part in hand. A limit on rejects that is reached raises an alarm, or halts
     the line (exit code 4); it never changes how parts are judged.
+    Ctrl-C ends after the parts in hand.
 
-    Example: ssn-edge run --device /dev/video0
+    Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """
     with reporting(context) as out:
         if listen is not None:
@@ -150,11 +177,12 @@ def run(
                     as_json=as_json,
                 )
             return
-        from ssn_edge.line import LineRequest, run_package
+        from ssn_edge.line import LineRequest, deadline_ms_of, run_package
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides
 
         project = project_settings().run
+        in_force = find_settings(settings, default=Path(project.settings))
         request = LineRequest(
             device=device or project.device,
             package=find_package(package),
@@ -164,7 +192,7 @@ def run(
             precision=precision or project.precision,
             durable=durable,
             max_frames=max_frames,
-            settings=find_settings(settings, default=Path(project.settings)),
+            settings=in_force,
             recipe=recipe,
             is_shadow=shadow,
             limits=Overrides(
@@ -181,6 +209,14 @@ def run(
             sqlite=sqlite,
             csv=csv,
             evidence_bytes=None if evidence is None else int(evidence * 1e9),
+            single_process=single_process,
+            trigger=trigger,
+            policy=policy,
+            deadline_ms=deadline_ms_of(in_force) if deadline_ms is None else deadline_ms,
+            min_interval_ms=min_interval_ms,
+            exposure_delay_ms=exposure_delay_ms,
+            exposure_window_ms=exposure_window_ms,
+            control=control,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
-from ssn_edge_runtime.errors import SsnEdgeError
+from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.record import DecisionRecord, EventKind, EventRecord
 from ssn_edge_runtime.settings import DeviceSettings, LineSettings
 from ssn_edge_runtime.supervision.alarms import Alarm, AlarmLimits, Alarms
@@ -48,6 +48,27 @@ class AppliesSettings(Protocol):
     def apply_settings(self, settings: Path, recipe: str | None = None) -> None:
         """Judge with these from the next part on."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSettings:
+    """Settings that stay for a whole run: those of a line whose engine is another process.
+
+    Args:
+        settings: In force; None for the package's own thresholds.
+        recipe: Which of their recipes.
+    """
+
+    settings: DeviceSettings | None = None
+    recipe: str | None = None
+
+    def apply_settings(self, settings: Path, recipe: str | None = None) -> None:
+        """Refuse others.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"{settings}: is taken when the line is started again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +207,10 @@ class Supervisor:
             self._notifier.status(f"{self.halted or 'judging'}: {counts}")
         self._on_record(record)
 
+    def still_here(self) -> None:
+        """A line without a loop of parts is alive now; one that no longer says so is stuck."""
+        self._heartbeat.begin()
+
     def take_events(self) -> Sequence[EventRecord]:
         """What the journal is to note, once each."""
         events, self._events = self._events, []
@@ -222,6 +247,11 @@ class Supervisor:
     ) -> None:
         """End both."""
         self._opened.close()
+
+    def inhibit(self) -> tuple[Reason, str] | None:
+        """Why a part must not pass now, for a line that asks before each pass."""
+        decision = self._overheated()
+        return None if decision is None else (decision.reason, decision.detail)
 
     def _overheated(self) -> Decision | None:
         health = self.health
