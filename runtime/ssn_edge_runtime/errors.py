@@ -15,7 +15,8 @@
     ├── EngineError             5   cannot be loaded or run on this device
     │   └── CertificateError    4   decides differently from what its package was certified for
     ├── SourceError             5   a camera that does not open, stalls or changes its size
-    └── StorageError            5   decisions can no longer be written
+    ├── StorageError            5   decisions can no longer be written
+    └── ListenError             5   nobody could reach a server at this address
 
 Each message says what was found, what was wanted and what to do.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "DatasetError",
     "EngineError",
     "ExportError",
+    "ListenError",
     "PackageError",
     "PictureError",
     "ScoreError",
@@ -120,5 +122,11 @@ class SourceError(SsnEdgeError):
 
 class StorageError(SsnEdgeError):
     """Decisions can no longer be written."""
+
+    exit_code = 5
+
+
+class ListenError(SsnEdgeError):
+    """An address that cannot be listened on: taken, or not allowed."""
 
     exit_code = 5

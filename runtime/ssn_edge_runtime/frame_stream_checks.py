@@ -175,7 +175,9 @@ class FrameStreamChecks:
             return StreamFault(
                 Reason.STALE_FRAME, f"was exposed {early_ms:.1f} ms before its trigger"
             )
-        if last_ns is not None and exposed_ns <= last_ns:
+        # The counter tells it better where there is one: an exposure is a bound, and on a camera's
+        # first frames that bound may move back.
+        if frame.frame_id is None and last_ns is not None and exposed_ns <= last_ns:
             return StreamFault(Reason.STALE_FRAME, "was not exposed later than the frame before it")
         age_ms = (frame.captured_monotonic_ns - exposed_ns) / 1e6
         if self._oldest_ms is not None and age_ms > self._oldest_ms:

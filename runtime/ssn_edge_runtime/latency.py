@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 _BITS = 7
 BUCKETS_PER_OCTAVE = 1 << _BITS
@@ -32,10 +32,6 @@ class LatencySummary:
     p99: float
     p99_99: float
     max: float
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return asdict(self)
 
 
 class LatencyHistogram:
@@ -65,12 +61,7 @@ class LatencyHistogram:
         """Take one duration in nanoseconds; a negative one, of a clock set back, counts as 0."""
         if ns > self._max_ns:
             self._max_ns = ns
-        ns = 0 if ns < 0 else ns if ns < LONGEST_NS else LONGEST_NS
-        octave = ns.bit_length() - (_BITS + 1)
-        if octave > 0:
-            self._counts[(octave << _BITS) + (ns >> octave)] += 1
-        else:
-            self._counts[ns] += 1
+        self._counts[_index(0 if ns < 0 else ns if ns < LONGEST_NS else LONGEST_NS)] += 1
         self._count += 1
 
     def percentile_ns(self, percent: float) -> float:
@@ -104,6 +95,34 @@ class LatencyHistogram:
         """Count, percentiles and maximum in milliseconds; at least one latency is needed."""
         p50, p95, p99, p99_99 = (self.percentile_ns(each) / 1e6 for each in (50, 95, 99, 99.99))
         return LatencySummary(self._count, p50, p95, p99, p99_99, self._max_ns / 1e6)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> LatencyHistogram:
+        """Read back what `to_dict` gave, such as to merge the histograms of several runs.
+
+        Raises:
+            ValueError: It is not such a document.
+        """
+        histogram = cls()
+        count, longest, buckets = (document.get(name) for name in ("count", "max", "buckets"))
+        if not isinstance(buckets, list):
+            raise ValueError("the buckets are no list")
+        for bucket in buckets:
+            if not (isinstance(bucket, list) and list(map(type, bucket)) == [int, int]):
+                raise ValueError("a bucket is no pair of whole numbers")
+            low, filled = bucket
+            if not (0 <= low <= LONGEST_NS and 0 < filled < 1 << 62):
+                raise ValueError(f"{filled} in the bucket of {low} ns")
+            index = _index(low)
+            if _bounds_ns(index)[0] != low or histogram._counts[index]:
+                raise ValueError(f"no bucket begins at {low} ns, or it stands there twice")
+            histogram._counts[index] = filled
+            histogram._count += filled
+            histogram._max_ns = max(histogram._max_ns, low)
+        if type(longest) is not int or longest < histogram._max_ns or count != histogram._count:
+            raise ValueError("count or maximum contradict the buckets")
+        histogram._max_ns = longest
+        return histogram
 
     def to_dict(self) -> dict[str, object]:
         """Everything, for JSON: filled buckets as pairs of lower bound in nanoseconds and count."""
@@ -149,6 +168,12 @@ class StageLatencies:
     def to_dict(self) -> dict[str, object]:
         """All histograms by stage, for JSON."""
         return {stage: histogram.to_dict() for stage, histogram in self._stages.items()}
+
+
+def _index(ns: int) -> int:
+    """The bucket of a duration."""
+    octave = ns.bit_length() - (_BITS + 1)
+    return ns if octave <= 0 else (octave << _BITS) + (ns >> octave)
 
 
 def _bounds_ns(index: int) -> tuple[int, int]:

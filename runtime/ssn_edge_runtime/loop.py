@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from threading import Event
 from time import monotonic, monotonic_ns
-from typing import Protocol
+from typing import Protocol, cast
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
-from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
 from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
-    TIMING_STAGES,
     DecisionRecord,
     EventKind,
     EventRecord,
+    Scalar,
     boot_id,
     clock_synchronised,
 )
 from ssn_edge_runtime.sinks.base import Follower, PictureNames
 from ssn_edge_runtime.sinks.journal import Journal
+from ssn_edge_runtime.sound_decision import is_sound
 from ssn_edge_runtime.sources.base import Source
 from ssn_edge_runtime.sources.reader import Captured, Reader
 from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
@@ -67,6 +67,30 @@ class Judge(Protocol):
         ...
 
 
+class LineObserver(Protocol):
+    """Watches a run: counts, raises alarms, changes settings between parts, may halt the line.
+
+    It never changes a verdict that was given, and what it raises ends the run.
+    """
+
+    def before_part(self) -> Decision | None:
+        """A part is about to be judged; the `unknown` that it gets instead, if it must not be."""
+        ...
+
+    def after_part(self, record: DecisionRecord) -> None:
+        """A part's record is written."""
+        ...
+
+    def take_events(self) -> Sequence[EventRecord]:
+        """What the journal is to note, once each."""
+        ...
+
+    @property
+    def halted(self) -> str | None:
+        """Why the line must not go on; None for no reason."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Drops:
     """Dropped frames that were not logged yet: how many, the first and the last index."""
@@ -91,6 +115,9 @@ def run_line(
     reopen: ReopenBudget | None = None,
     on_decision: OnDecision | None = None,
     on_end: Callable[[LineSummary], None] | None = None,
+    observer: LineObserver | None = None,
+    is_shadow: bool = False,
+    start_detail: Mapping[str, Scalar] | None = None,
 ) -> LineSummary:
     """Judge all frames of a source; each gets one record, in order, before anything else is told.
 
@@ -124,6 +151,11 @@ def run_line(
         on_decision: Called for each part once its record is written, before the followers; what it
             raises ends the run.
         on_end: Called once with the summary, also when the run ends with an error.
+        observer: Watches the run, and may halt it: the run then ends after the part in hand, as
+            with `stop`, and `observer.halted` says why.
+        is_shadow: Judge and record, drive nothing: `on_decision` is never called. The journal's
+            start event says so.
+        start_detail: More that the start event is to say.
 
     Returns:
         The summary.
@@ -145,7 +177,9 @@ def run_line(
         stop=Event() if stop is None else stop,
         frame_timeout_s=frame_timeout_s,
         budget=ReopenBudget() if reopen is None else reopen,
-        on_decision=on_decision,
+        on_decision=None if is_shadow else on_decision,
+        observer=observer,
+        start_detail={"shadow": is_shadow, **(start_detail or {})},
     )
     try:
         line.run()
@@ -171,6 +205,8 @@ class _Line:
         frame_timeout_s: float,
         budget: ReopenBudget,
         on_decision: OnDecision | None,
+        observer: LineObserver | None,
+        start_detail: Mapping[str, Scalar],
     ) -> None:
         self._source = source
         self._judge = judge
@@ -182,6 +218,11 @@ class _Line:
         self._reopening = Reopening(budget)
         self._checks = FrameStreamChecks.for_source(source)
         self._on_decision = on_decision
+        self._observer = observer
+        self._start_detail = start_detail
+        # A judge of one's own need not know settings.
+        self._settings_id = cast("str | None", getattr(judge, "settings_id", None))
+        self._recipe = cast("str | None", getattr(judge, "recipe", None))
         self._tally = Tally()
         self._last_index: int | None = None
         self._drops: _Drops | None = None
@@ -200,13 +241,16 @@ class _Line:
                     "precision": self._judge.precision,
                     "engine": self._judge.engine_name,
                     "engine_sha256": self._judge.engine_sha256,
+                    "settings_id": self._settings_id,
+                    "recipe": self._recipe,
+                    **self._start_detail,
                 },
             )
         )
         self._decide_open_triggers()
         while True:
             failure = self._run_until_end()
-            if failure is None:
+            if failure is None or self._is_halted():
                 return
             if self._is_stuck:
                 raise SourceError(
@@ -230,7 +274,7 @@ class _Line:
         reader = Reader(self._source, timeout_s=self._frame_timeout_s)
         try:
             with reader:
-                while self._tally.frames < self._max_frames:
+                while self._tally.frames < self._max_frames and not self._is_halted():
                     try:
                         captured = reader.take(self._stop)
                     except SourceError as error:
@@ -246,6 +290,14 @@ class _Line:
         finally:
             self._is_stuck = reader.is_stuck
             self._log_drops()
+
+    def _is_halted(self) -> bool:
+        return self._observer is not None and self._observer.halted is not None
+
+    def _note_events(self) -> None:
+        if self._observer is not None:
+            for event in self._observer.take_events():
+                self._journal.note(event)
 
     def _after_frame(self, captured: Captured) -> None:
         now_s = monotonic()
@@ -316,12 +368,16 @@ class _Line:
             )
 
     def _judged(self, captured: Captured) -> Decision:
+        instead = None if self._observer is None else self._observer.before_part()
+        self._note_events()
         frame = captured.frame
         if frame is None:
             return unknown(Reason.BAD_FRAME, _one_line(captured.damage))
         fault = self._checks.check(frame)
         if fault is not None:
             return unknown(fault.reason, fault.detail)
+        if instead is not None:
+            return instead
         try:
             decision = self._judge.inspect(frame.image)
         except Exception as error:  # the loop's one broad handler; it answers UNKNOWN
@@ -329,7 +385,7 @@ class _Line:
             if self._engine_errors == 1:  # repeats are counted, in the summary's reasons
                 logger.exception("the judge failed")
             return unknown(Reason.ENGINE_ERROR, _one_line(f"the judge failed: {error!r}"))
-        if not _is_sound(decision):
+        if not is_sound(decision):
             return unknown(Reason.INVALID_OUTPUT, "the judge gave no sound decision")
         return decision
 
@@ -360,6 +416,7 @@ class _Line:
         frame = None if captured is None else captured.frame
         damage = None if captured is None else captured.damage
         part = frame or damage
+        self._follow_settings(decision)
         sequence = self._journal.next_sequence
         names = PictureNames()
         for follower in self._followers:
@@ -398,6 +455,8 @@ class _Line:
             overlay=names.overlay,
             timings_ms=timings_ms,
             package_id=self._judge.package_id,
+            settings_id=self._settings_id,
+            recipe=self._recipe,
             precision=self._judge.precision,
             engine=self._judge.engine_name,
             engine_sha256=self._judge.engine_sha256,
@@ -417,44 +476,37 @@ class _Line:
         )
         if self._on_decision is not None:
             self._on_decision(record, decision)
+        if self._observer is not None:
+            self._observer.after_part(record)
+            self._note_events()
         for follower in self._followers:
             try:
                 follower.write(record, frame, decision)
             except (StorageError, OSError) as error:
                 self._follower_failed(error)
 
+    def _follow_settings(self, decision: Decision) -> None:
+        """A change of settings is in the journal before the first part that they judged."""
+        found = decision.settings_id, decision.recipe
+        if decision.settings_id is None or found == (self._settings_id, self._recipe):
+            return  # the line's own decision, or nothing new
+        self._journal.note(
+            EventRecord.now(
+                EventKind.SETTINGS,
+                {
+                    "settings_id": found[0],
+                    "recipe": found[1],
+                    "previous_settings_id": self._settings_id,
+                    "previous_recipe": self._recipe,
+                },
+            )
+        )
+        self._settings_id, self._recipe = found
+
     def _follower_failed(self, error: Exception) -> None:
         self._tally.followers_failed += 1
         if self._tally.followers_failed == 1:
             logger.warning("a follower failed, the line goes on: %s", _one_line(error))
-
-
-def _is_sound(decision: object) -> bool:
-    """Whether a judge's answer is a decision that holds together and can be written down."""
-    if (
-        not isinstance(decision, Decision)
-        or not isinstance(decision.verdict, Verdict)
-        or not isinstance(decision.reason, Reason)
-        or (decision.verdict is Verdict.PASS) != (decision.reason is Reason.NONE)
-        or not isinstance(decision.defects, tuple)
-        or not all(isinstance(defect, Defect) for defect in decision.defects)
-        or not isinstance(decision.timings_ms, Mapping)
-    ):
-        return False
-    numbers = [decision.score, decision.raw_score, decision.threshold]
-    numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
-    for defect in decision.defects:
-        numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)
-    if not all(number is None or _is_number(number) for number in numbers):
-        return False
-    raw_score, threshold = decision.raw_score, decision.threshold
-    contradicts = raw_score is not None and threshold is not None and raw_score >= threshold
-    return not (decision.verdict is Verdict.PASS and contradicts)
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a number that JSON holds; NumPy's own are none, but for float64."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _one_line(what: object) -> str:

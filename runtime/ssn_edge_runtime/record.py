@@ -95,7 +95,7 @@ class DecisionRecord:
     """What was decided about one part, on what grounds, and when.
 
     A value that is not known is None, and null in the line. Fields that this version never fills
-    (`settings_id`, the trigger's, `exposed_at`, `deadline_met`) stand here so that a line has all
+    (the trigger's, `exposed_at`, `deadline_met`) stand here so that a line has all
     fields of its schema.
 
     Args:
@@ -118,6 +118,7 @@ class DecisionRecord:
         timings_ms: Milliseconds for each of `TIMING_STAGES`.
         package_id: SHA-256 of the package's manifest.
         settings_id: The device settings that were in force.
+        recipe: Which of their recipes.
         precision: `fp32`, `fp16` or `int8`.
         engine: Name of the engine.
         engine_sha256: Hash of the model or engine file that ran.
@@ -150,6 +151,7 @@ class DecisionRecord:
     timings_ms: Mapping[str, float | None]
     package_id: str | None = None
     settings_id: str | None = None
+    recipe: str | None = None
     precision: str | None = None
     engine: str | None = None
     engine_sha256: str | None = None
@@ -197,6 +199,7 @@ class DecisionRecord:
             },
             "package_id": self.package_id,
             "settings_id": self.settings_id,
+            "recipe": self.recipe,
             "precision": self.precision,
             "engine": self.engine,
             "engine_sha256": self.engine_sha256,

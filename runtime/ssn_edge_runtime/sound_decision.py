@@ -21,6 +21,8 @@ def is_sound(decision: object) -> TypeGuard[Decision]:
         or not isinstance(decision.defects, tuple)
         or not all(isinstance(defect, Defect) for defect in decision.defects)
         or not isinstance(decision.timings_ms, Mapping)
+        or not isinstance(decision.settings_id, (str, type(None)))
+        or not isinstance(decision.recipe, (str, type(None)))
     ):
         return False
     numbers = [decision.score, decision.raw_score, decision.threshold]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
 from ssn_edge_runtime.latency import LatencySummary, StageLatencies
@@ -31,6 +31,7 @@ class LineSummary:
         throughput_fps: Frames a second over that time.
         latency_ms: By stage: those of the records, then `write` (the journal), and `total` from
             capture until the record is written.
+        latency_histograms: The same, bucket by bucket; see `LatencyHistogram.to_dict`.
     """
 
     frames: int
@@ -46,6 +47,7 @@ class LineSummary:
     duration_s: float
     throughput_fps: float
     latency_ms: Mapping[str, LatencySummary]
+    latency_histograms: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The summary as a JSON object."""
@@ -92,4 +94,5 @@ class Tally:
             duration_s=duration_s,
             throughput_fps=self.frames / duration_s if duration_s > 0 else 0.0,
             latency_ms=self._latencies.summaries(),
+            latency_histograms=self._latencies.to_dict(),
         )

@@ -21,8 +21,11 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    replay,
     reproduce,
     run,
+    service,
+    settings,
     train,
     verify,
 )
@@ -50,10 +53,13 @@ for verb in (
     verify.verify,
     info.info,
     audit.audit,
+    replay.replay,
     reproduce.reproduce,
 ):
     app.command()(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(settings.app, name="settings")
+app.add_typer(service.app, name="service")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 

@@ -17,6 +17,7 @@ PUBLIC = [
     "ConfigError",
     "Decision",
     "Defect",
+    "DeviceSettings",
     "EngineError",
     "FrameError",
     "Geometry",
@@ -98,6 +99,7 @@ def test_importing_logs_nothing_and_sets_up_no_logging() -> None:
         (errors.EngineError, 5),
         (errors.SourceError, 5),
         (errors.StorageError, 5),
+        (errors.ListenError, 5),
     ],
 )
 def test_each_error_has_its_exit_code(error: type[SsnEdgeError], exit_code: int) -> None:

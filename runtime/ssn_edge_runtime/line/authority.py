@@ -32,7 +32,7 @@ from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
 from ssn_edge_runtime.line.workers import Workers
-from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind
+from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
 
 HOUSEKEEPING_NS = 50_000_000
 DROPS_NOTED_NS = 1_000_000_000
@@ -61,6 +61,7 @@ class Authority:
         inhibit: Asked before each pass; a reason and a detail make it `unknown`.
         open_journal: Opens the journal once engine and cameras are up, so that a line that never
             came up writes nothing; without it the journal is open already.
+        start_detail: More that the start event is to say.
 
     Raises:
         ConfigError: Options that do not go together.
@@ -80,6 +81,7 @@ class Authority:
         on_status: Callable[[LineStatus], None] | None = None,
         inhibit: Inhibit | None = None,
         open_journal: Callable[[], None] | None = None,
+        start_detail: Mapping[str, Scalar] | None = None,
     ) -> None:
         if not cameras:
             raise ConfigError("a line needs a camera")
@@ -95,6 +97,7 @@ class Authority:
         self._on_status = on_status
         self._states = StateMachine(monotonic_ns())
         self._open_journal = open_journal
+        self._start_detail = dict(start_detail or {})
         self._ledger = TriggerLedger(options.rules, next_sequence=FIRST_SEQUENCE)
         self._cameras = {key: Camera(key, each, options) for key, each in cameras.items()}
         self._engine = EngineDesk(engine, options, self._ledger, self._cameras)
@@ -243,6 +246,7 @@ class Authority:
                 "policy": self.options.policy.value,
                 "deadline_ms": self.options.rules.deadline_ns / 1e6,
                 "cameras": ", ".join(self._cameras),
+                **self._start_detail,
             },
         )
         if self._open_journal is None:

@@ -25,6 +25,8 @@ class JudgeIdentity:
     engine_sha256: str
     threshold: float | None
     min_area_px: float | None
+    settings_id: str | None = None
+    recipe: str | None = None
 
     @classmethod
     def of(cls, message: Message) -> JudgeIdentity:
@@ -36,6 +38,8 @@ class JudgeIdentity:
             message.text("engine_sha256"),
             message.number("threshold"),
             message.number("min_area_px"),
+            message.text_or_none("settings_id"),
+            message.text_or_none("recipe"),
         )
 
 
@@ -159,6 +163,8 @@ def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[
     threshold = None if identity is None else identity.threshold
     if None not in (threshold, decision.threshold) and threshold != decision.threshold:
         return _invalid("the engine used another threshold than it opened with")
+    if identity is not None and decision.settings_id not in (None, identity.settings_id):
+        return _invalid("the engine used other settings than it opened with")
     if decision.verdict is not Verdict.PASS:
         return decision, count
     if identity is None or decision.raw_score is None or decision.threshold is None:

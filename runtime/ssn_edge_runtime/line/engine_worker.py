@@ -32,10 +32,22 @@ IDLE_S = 0.5
 
 
 def open_inspector(
-    package: str, engine: str = "auto", precision: str = "auto", threads: int = 0
+    package: str,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    settings: str | None = None,
+    recipe: str | None = None,
 ) -> Inspector:
-    """The factory of a model package."""
-    return Inspector.open(package, engine=engine, precision=precision, threads=threads)
+    """The factory of a model package, with this device's settings where there are any."""
+    return Inspector.open(
+        package,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        settings=settings,
+        recipe=recipe,
+    )
 
 
 def answer(judge: Judge, image: ByteImage) -> dict[str, object]:
@@ -101,6 +113,8 @@ def tell_ready(link: WorkerLink, judge: Judge) -> None:
         engine_sha256=judge.engine_sha256,
         threshold=None if thresholds is None else thresholds.image,
         min_area_px=None if thresholds is None else thresholds.min_area_px,
+        settings_id=getattr(judge, "settings_id", None),
+        recipe=getattr(judge, "recipe", None),
     )
 
 

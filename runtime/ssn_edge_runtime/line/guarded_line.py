@@ -9,12 +9,13 @@ from pathlib import Path
 from threading import Event
 from time import perf_counter
 
-from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.authority import Authority, Inhibit
 from ssn_edge_runtime.line.control import ControlSocket, StandardInput
 from ssn_edge_runtime.line.delivery import LineJournal, OnRecord
 from ssn_edge_runtime.line.options import LineOptions
 from ssn_edge_runtime.line.status import LineStatus, Outlet
 from ssn_edge_runtime.line.worker_process import WorkerCommand
+from ssn_edge_runtime.record import Scalar
 from ssn_edge_runtime.summary import LineSummary
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ def run_guarded_line(
     on_record: OnRecord | None = None,
     on_status: Callable[[LineStatus], None] | None = None,
     on_end: Callable[[LineSummary], None] | None = None,
+    inhibit: Inhibit | None = None,
+    start_detail: Mapping[str, Scalar] | None = None,
 ) -> LineSummary:
     """Judge with a deadline: whatever hangs, each part has its verdict, and a worker is killed.
 
@@ -57,6 +60,8 @@ def run_guarded_line(
         on_record: Called for each written record.
         on_status: Called about every 50 ms.
         on_end: Called once with the summary, also when the run ends with an error.
+        inhibit: Asked before each pass; a reason and a detail make it `unknown`.
+        start_detail: More that the start event is to say.
 
     Returns:
         The summary.
@@ -82,6 +87,8 @@ def run_guarded_line(
         on_record=on_record,
         on_status=look,
         open_journal=open_journal,
+        inhibit=inhibit,
+        start_detail=start_detail,
     )
     began_s = perf_counter()
     try:

@@ -138,6 +138,8 @@ def decision_fields(decision: Decision) -> dict[str, object]:
             for each in decision.defects[:MAX_DEFECTS]
         ],
         "timings_ms": dict(decision.timings_ms),
+        "settings_id": decision.settings_id,
+        "recipe": decision.recipe,
     }
 
 
@@ -167,6 +169,8 @@ def decision_from(message: Message) -> tuple[Decision, int]:
         timings_ms={
             name: ms for name in timings if name != "is" and (ms := inner.number(name)) is not None
         },
+        settings_id=message.text_or_none("settings_id"),
+        recipe=message.text_or_none("recipe"),
     )
     return decision, max(message.whole("defect_count"), len(decision.defects))
 

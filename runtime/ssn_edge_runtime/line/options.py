@@ -111,8 +111,20 @@ def device_command(device: str) -> WorkerCommand:
 
 
 def package_command(
-    package: str, *, engine: str = "auto", precision: str = "auto", threads: int = 0
+    package: str,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    settings: str | None = None,
+    recipe: str | None = None,
 ) -> WorkerCommand:
-    """The engine worker of a model package."""
+    """The engine worker of a model package.
+
+    Settings are read again by a worker that is restarted, and other ones end the line: name a file
+    that does not change, such as a version that the store keeps.
+    """
     arguments = {"package": package, "engine": engine, "precision": precision, "threads": threads}
+    if settings is not None:
+        arguments |= {"settings": settings, "recipe": recipe}
     return WorkerCommand(f"{ENGINE_MODULE}:open_inspector", arguments, ENGINE_MODULE)

@@ -163,6 +163,8 @@ class Workers:
                         "precision": identity.precision,
                         "engine": identity.engine,
                         "engine_sha256": identity.engine_sha256,
+                        "settings_id": identity.settings_id,
+                        "recipe": identity.recipe,
                     },
                 )
             self.on_ready()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from ssn_edge_runtime.errors import AuditError, ConfigError, DatasetError
+from ssn_edge_runtime.errors import AuditError, ConfigError, DatasetError, StorageError
 from ssn_edge_runtime.record import EventKind
 from ssn_edge_runtime.sinks.chain import ChainCheck, ChainProblem, ProblemKind
 from ssn_edge_runtime.sinks.device_key import PublicKey
@@ -19,8 +23,9 @@ from ssn_edge_runtime.sinks.heads import (
     read_heads,
 )
 from ssn_edge_runtime.sinks.links import Link
-from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, journal_files, segment_name
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, closed_segments, segment_name
 
+_LOOKS = 10
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -114,22 +119,33 @@ def audit_log(
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: is no folder; the folder of a decision log is wanted")
-    files = journal_files(folder)
-    if not files:
-        raise DatasetError(f"{folder}: holds no decision log ({JOURNAL_NAME} is not there)")
     run = _Audit(folder, heads, key)
-    for path in files:
-        run.read(path)
-    run.end()
+    try:
+        with contextlib.ExitStack() as opened:
+            closed, active = _opened(folder, opened)
+            names = [each.name for each in closed] + ([] if active is None else [JOURNAL_NAME])
+            if not names:
+                raise DatasetError(f"{folder}: holds no decision log ({JOURNAL_NAME} is not there)")
+            for path in closed:
+                with path.open("rb") as file:
+                    run.read(path.name, file)
+            if active is not None:
+                run.read(JOURNAL_NAME, active)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: cannot be read ({error.strerror}); if segments were retired meanwhile, run "
+            "it again"
+        ) from error
+    run.end(names[0])
     check = run.check
     if run.raw_lines and not check.lines:
         raise DatasetError(
-            f"{folder}: {files[0].name} is no decision log of this version "
+            f"{folder}: {names[0]} is no decision log of this version "
             f"(line 1 {check.problems[0].detail})"
         )
     return AuditReport(
         folder=folder,
-        files=len(files),
+        files=len(names),
         lines=check.lines,
         first_line=run.first_line,
         last_line=check.ledger.line if check.lines else None,
@@ -139,6 +155,33 @@ def audit_log(
         problems=tuple(check.problems),
         unproven=tuple(run.unproven),
     )
+
+
+def _opened(folder: Path, opened: contextlib.ExitStack) -> tuple[list[Path], BinaryIO | None]:
+    """The closed segments, and the file that is written, as they were at one moment.
+
+    A segment that is closed in between would be missed, or read twice; then look again.
+    """
+    for _ in range(_LOOKS):
+        try:
+            active = opened.enter_context((folder / JOURNAL_NAME).open("rb"))
+        except FileNotFoundError:
+            return [each.path for each in closed_segments(folder)], None
+        inode = os.fstat(active.fileno()).st_ino
+        closed = [each.path for each in closed_segments(folder)]
+        if all(path.stat().st_ino != inode for path in closed[-1:]):
+            return closed, active
+    raise StorageError(f"{folder}: changes too fast to be read; stop the line and run it again")
+
+
+def _rest_of(line: bytes, file: BinaryIO) -> bytes:
+    """A last line as it is once whoever writes it has had the time to."""
+    for _ in range(_LOOKS):
+        time.sleep(0.001)
+        line += file.readline()
+        if line.endswith(b"\n"):
+            break
+    return line
 
 
 def heads_from(text: str) -> list[HeadStatement | str]:
@@ -184,17 +227,17 @@ class _Audit:
         if key is None and (folder / PUBLIC_KEY_NAME).exists():
             self._key = PublicKey.read(folder / PUBLIC_KEY_NAME)
 
-    def read(self, path: Path) -> None:
+    def read(self, name: str, file: BinaryIO) -> None:
         """Take one file."""
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                self.raw_lines += 1
-                self._place = (path.name, number)
-                link = self.check.take(raw, number, path.name)
-                if link is not None:
-                    self._take(link, is_first_of_file=number == 1)
+        for number, line in enumerate(file, start=1):
+            raw = line if line.endswith(b"\n") else _rest_of(line, file)
+            self.raw_lines += 1
+            self._place = (name, number)
+            link = self.check.take(raw, number, name)
+            if link is not None:
+                self._take(link, is_first_of_file=number == 1)
 
-    def end(self) -> None:
+    def end(self, first_name: str) -> None:
         """Say what only the end shows."""
         check = self.check
         for statement in self._pending:
@@ -219,7 +262,7 @@ class _Audit:
                     ProblemKind.BEGINNING,
                     f"lines 1 to {self._retired_to} are missing, and no retirement of them is "
                     "noted",
-                    journal_files(self._folder)[0].name,
+                    first_name,
                 ),
             )
         self._check_signatures()
@@ -253,7 +296,9 @@ class _Audit:
             self._hash_line = link.line
         if link.event is EventKind.RETIREMENT and self._retired_to is not None:
             detail = link.document.get("detail")
-            if isinstance(detail, dict) and detail.get("last_line") == self._retired_to:
+            last = detail.get("last_line") if isinstance(detail, dict) else None
+            # Beyond it where power was lost before all of those files were deleted.
+            if isinstance(last, int) and last >= self._retired_to:
                 self._is_retirement_noted = True
 
     def _beginning(self, link: Link) -> str | None:

@@ -61,6 +61,11 @@ class GroupSync:
         self.free_bytes = 0
 
     @property
+    def safe_line(self) -> int:
+        """Number of the last line that is known to be synced."""
+        return 0 if self._safe is None else self._safe.line
+
+    @property
     def lag_s(self) -> float:
         """Seconds since the oldest line that is not synced was written; 0 where all are."""
         since_ns = self._syncing_since_ns

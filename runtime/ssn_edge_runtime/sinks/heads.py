@@ -9,15 +9,19 @@ from __future__ import annotations
 import binascii
 import json
 import logging
+import os
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from errno import ENOSPC
 from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Thread
 
-from ssn_edge_runtime.errors import SsnEdgeError, StorageError
-from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.record import boot_id, canonical_json, utc_text
 from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
 from ssn_edge_runtime.sinks.group_sync import Position
@@ -25,6 +29,8 @@ from ssn_edge_runtime.sinks.group_sync import Position
 HEAD_NAME = "decisions.head.json"
 PUBLIC_KEY_NAME = "decisions.key.pub"
 HEAD_EVERY = 1000
+_WAITING = 64
+_CLOSE_TIMEOUT_S = 10.0
 _DOMAIN = b"ssn-edge journal head 1\n"
 """So that no other signature of this key can be taken for that of a head."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -169,7 +175,8 @@ class HeadPublisher:
         folder: Of the journal.
         key: Signs the statements; None leaves them unsigned.
         every: Lines from one statement to the next.
-        on_head: Takes each statement, in a thread of the journal; may be slow, but delays syncs.
+        on_head: Takes each statement, in a thread of its own; may be slow. Of more than `_WAITING`
+            that wait for it, the oldest are left out.
     """
 
     def __init__(
@@ -179,6 +186,8 @@ class HeadPublisher:
         self._key = key
         self._every = every
         self._on_head = on_head
+        self._waiting: Queue[HeadStatement | None] = Queue(_WAITING)
+        self._teller: Thread | None = None
         self._line = 0
         self._is_due = False
         self._failed = 0
@@ -186,14 +195,28 @@ class HeadPublisher:
     def open(self) -> None:
         """Write the public key beside the journal, for whoever has no other copy of it.
 
+        Starts the thread that hands statements on, if there is whom to hand them to.
+
         Raises:
-            StorageError: It cannot be written.
+            OSError: It cannot be written.
         """
         if self._key is not None:
             path = self._path.with_name(PUBLIC_KEY_NAME)
             pem = self._key.public.to_pem()
             if not path.exists() or path.read_bytes() != pem:
-                write_whole(path, pem)
+                _replace(path, pem)
+        if self._on_head is not None:
+            self._teller = Thread(target=self._tell, name="ssn-edge-heads", daemon=True)
+            self._teller.start()
+
+    def close(self) -> None:
+        """Hand on what waits, and end the thread."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            self._put(None)
+            teller.join(_CLOSE_TIMEOUT_S)
+            if teller.is_alive():
+                logger.warning("whoever takes the journal's heads does not come back")
 
     def published(self) -> HeadStatement | None:
         """The statement that lies beside the journal, if it can be read."""
@@ -214,14 +237,49 @@ class HeadPublisher:
         self._line = position.line
         statement = HeadStatement.of(position, self._key)
         try:
-            write_whole(self._path, canonical_json(statement.to_dict()) + b"\n")
-            if self._on_head is not None:
-                self._on_head(statement)
-        except (SsnEdgeError, OSError) as error:
+            _replace(self._path, canonical_json(statement.to_dict()) + b"\n")
+        except OSError as error:
             self._failed += 1
             log = logger.warning if self._failed == 1 else logger.debug
             log("the journal's head cannot be published: %s", error)
-        except Exception:
-            self._failed += 1
-            if self._failed == 1:
-                logger.exception("the journal's head cannot be published")
+        if self._teller is not None:
+            self._put(statement)
+
+    def _put(self, statement: HeadStatement | None) -> None:
+        while True:
+            try:
+                self._waiting.put_nowait(statement)
+            except Full:
+                with suppress(Empty):
+                    self._waiting.get_nowait()
+            else:
+                return
+
+    def _tell(self) -> None:
+        assert self._on_head is not None
+        failed = 0
+        while (statement := self._waiting.get()) is not None:
+            try:
+                self._on_head(statement)
+            except Exception:
+                failed += 1
+                if failed == 1:
+                    logger.exception("the journal's head cannot be handed on")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file that is whole or as it was; unlike `write_whole`, beside threads that do, too.
+
+    That one asks for the umask by setting it, which is the whole process's for that moment.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    fd = os.open(
+        unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+    )
+    try:
+        if os.write(fd, data) != len(data):
+            raise OSError(ENOSPC, "No space left on device")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    unfinished.replace(path)

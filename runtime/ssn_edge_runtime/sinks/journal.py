@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
-from contextlib import suppress
-from errno import EEXIST
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
 
@@ -16,7 +14,6 @@ from ssn_edge_runtime.record import (
     DecisionRecord,
     EventKind,
     EventRecord,
-    Scalar,
     TriggerRecord,
     canonical_json,
 )
@@ -25,9 +22,10 @@ from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.group_sync import LONGEST_SYNC_S, GroupSync, Position
 from ssn_edge_runtime.sinks.heads import HEAD_EVERY, HeadPublisher, HeadStatement, OnHead
 from ssn_edge_runtime.sinks.ledger import Ledger
+from ssn_edge_runtime.sinks.line_file import LineFile
 from ssn_edge_runtime.sinks.links import line_sha256
-from ssn_edge_runtime.sinks.opening import Opened, open_files
-from ssn_edge_runtime.sinks.recovery import DamagedEnd, SetAside, sync_folder
+from ssn_edge_runtime.sinks.opening import Opened, lock_folder, open_files, restart_event
+from ssn_edge_runtime.sinks.recovery import DamagedEnd
 from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, segment_name
 from ssn_edge_runtime.sources.base import Frame
 
@@ -37,8 +35,6 @@ SEGMENT_BYTES = 64 * 2**20
 SEGMENT_AGE_S = 24 * 3600.0
 LAG_LIMIT_S = 5.0
 RESERVE_BYTES = 64 * 2**20
-
-logger = logging.getLogger(__name__)
 
 
 class Journal(Sink):
@@ -59,7 +55,7 @@ class Journal(Sink):
     `open_triggers`.
 
     One journal at a time may hold a folder. Not for use by several threads, but for `check`,
-    `lag_s` and `free_bytes`.
+    `lag_s`, `synced_line` and `free_bytes`.
 
     Args:
         folder: Output folder; made if it is not there.
@@ -118,8 +114,7 @@ class Journal(Sink):
         self._key = key
         self._heads = HeadPublisher(folder, key, every=head_every, on_head=on_head)
         self._lock_fd = -1
-        self._fd: int | None = None
-        self._size = 0
+        self._file: LineFile | None = None
         self._first_line = 1
         self._begun_s = 0.0
         self._ledger = Ledger()
@@ -146,6 +141,11 @@ class Journal(Sink):
     def open_triggers(self) -> tuple[TriggerRecord, ...]:
         """Triggers that were accepted and have no decision yet, oldest first."""
         return tuple(self._ledger.open_triggers.values())
+
+    @property
+    def synced_line(self) -> int:
+        """Number of the last line that is safe from power loss; 0 where that is not known yet."""
+        return 0 if self._sync is None else self._sync.safe_line
 
     @property
     def lag_s(self) -> float:
@@ -184,30 +184,30 @@ class Journal(Sink):
         Raises:
             StorageError: Another run holds it, it cannot be written, or its last line is damaged.
         """
+        lock = lock_folder(self._folder)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StorageError(f"{self.path}: cannot be opened ({error.strerror})") from error
-        try:
-            opened = self._opened(lock)
-            self._heads.open()
+            opened = self._opened()
         except BaseException:
+            self._heads.close()
             os.close(lock)
             raise
-        self._lock_fd, self._fd = lock, opened.fd
-        self._size, self._first_line = opened.end.whole_bytes, opened.first_line
-        self._begun_s = opened.begun_s
+        self._lock_fd = lock
+        self._file = LineFile(
+            self.path, opened.fd, opened.end.whole_bytes, is_durable=self._durable
+        )
+        self._first_line, self._begun_s = opened.first_line, opened.begun_s
         self._ledger, self._since_checkpoint = opened.end.ledger, opened.end.since_checkpoint
         self._failure = None
         self._sync = GroupSync(self._folder, self._sync_interval_s, self._heads.synced)
         self._sync.start(opened.fd)
-        try:
-            self._note_restart(opened.asides)
-        except BaseException:
-            with suppress(StorageError):
-                self.close()
-            raise
+        restart = restart_event(self.path, opened, self._heads.published())
+        if restart is not None:
+            try:
+                self.note(restart)
+            except BaseException:
+                with suppress(StorageError):
+                    self.close()
+                raise
 
     def accept(self, trigger: TriggerRecord) -> None:
         """Append an accepted trigger; from now on its part is owed a decision.
@@ -273,7 +273,7 @@ class Journal(Sink):
                 earlier sync failed and no other method has said so.
         """
         sync = self._sync
-        if self._fd is None or sync is None:
+        if self._file is None or sync is None:
             return
         unnoted: StorageError | None = None
         if self._failure is None and self._ledger.line and not self._ledger.is_stopped:
@@ -281,7 +281,7 @@ class Journal(Sink):
                 self.note(EventRecord.now(EventKind.STOP))
             except StorageError as error:
                 unnoted = error
-        self._fd = self._sync = None
+        self._file = self._sync = None
         if self._failure is None:
             self._heads.ask()
         try:
@@ -291,6 +291,7 @@ class Journal(Sink):
                 raise StorageError(f"{self.path}: cannot be synced ({error.strerror})") from error
             answers = True
         finally:
+            self._heads.close()
             os.close(self._lock_fd)
             self._lock_fd = -1
         if not answers:
@@ -313,52 +314,30 @@ class Journal(Sink):
         self._append_line(content)
 
     def _append_line(self, content: dict[str, object]) -> None:
-        fd, _ = self._check_open()
+        file, _ = self._check_open()
         ledger = self._ledger
         content["line"] = ledger.line + 1
         content["previous"] = ledger.head
         line = canonical_json(content)
-        try:
-            self._check_file(fd)
-            written = os.write(fd, line + b"\n")
-            if written == len(line) + 1 and self._durable:
-                os.fsync(fd)
-        except OSError as error:
-            raise self._failed(error) from error
-        if written != len(line) + 1:
-            raise self._failed(None)
-        self._size += written
+        with self._failing():
+            file.append(line)
         ledger.line += 1
         ledger.head = line_sha256(line)
         ledger.is_stopped = False
         self._since_checkpoint += 1
 
     def _is_segment_full(self) -> bool:
-        if not self._size:
-            return False
-        return self._size >= self._segment_bytes or time() - self._begun_s >= self._segment_age_s
+        size = 0 if self._file is None else self._file.size
+        return size > 0 and (
+            size >= self._segment_bytes or time() - self._begun_s >= self._segment_age_s
+        )
 
     def _begin_segment(self) -> None:
         """Rename the file after its first line, and begin another with a signed checkpoint."""
-        fd, sync = self._check_open()
-        closed = self._folder / segment_name(self._first_line)
-        try:
-            self._check_file(fd)
-            if closed.exists():
-                raise FileExistsError(EEXIST, f"{closed.name} is there already")
-            # Killed from here on, the next opening takes the rotation back.
-            self.path.rename(closed)
-            new = os.open(
-                self.path,
-                os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
-                0o644,
-            )
-            if self._durable:
-                sync_folder(self._folder)
-        except OSError as error:
-            raise self._failed(error) from error
-        sync.begin_segment(new)
-        self._fd, self._size = new, 0
+        file, sync = self._check_open()
+        with self._failing():
+            self._file = file.begin_next(segment_name(self._first_line))
+        sync.begin_segment(self._file.fd)
         self._first_line, self._begun_s = self._ledger.line + 1, time()
         self._heads.ask()
         anchor = HeadStatement.of(self._position(), self._key)
@@ -377,18 +356,11 @@ class Journal(Sink):
         if self._sync is not None:
             self._sync.wrote(self._position(), is_synced=self._durable)
 
-    def _opened(self, lock: int) -> Opened:
+    def _opened(self) -> Opened:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(
-                f"{self.path}: another run is writing it; stop that run or choose another output "
-                "folder"
-            ) from error
-        except OSError as error:
-            raise StorageError(f"{self.path}: cannot be locked ({error.strerror})") from error
-        try:
-            return open_files(self._folder)
+            self._heads.open()
+            head = self._heads.published()
+            return open_files(self._folder, safe_line=0 if head is None else head.line)
         except DamagedEnd as error:
             raise StorageError(
                 f"{self.path}: its end is damaged ({error}) and cannot be continued; move the "
@@ -397,37 +369,8 @@ class Journal(Sink):
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be used ({error.strerror})") from error
 
-    def _note_restart(self, asides: tuple[SetAside, ...]) -> None:
-        for aside in asides:
-            logger.warning(
-                "%s: the last line was torn, %d bytes of it set aside in %s; the chain goes on",
-                self.path,
-                aside.size,
-                aside.name,
-            )
-        head = self._heads.published()
-        is_short = head is not None and head.line > self._ledger.line
-        if is_short and head is not None:
-            logger.warning(
-                "%s: ends at line %d, but line %d was published as safe: lines are missing",
-                self.path,
-                self._ledger.line,
-                head.line,
-            )
-        ended_in_order = self._ledger.line == 0 or self._ledger.is_stopped
-        if ended_in_order and not asides and not is_short:
-            return
-        detail: dict[str, Scalar] = {
-            "open_triggers": len(self._ledger.open_triggers),
-            "set_aside": ", ".join(each.name for each in asides) or None,
-            "set_aside_bytes": sum(each.size for each in asides),
-            "set_aside_sha256": ", ".join(each.sha256 for each in asides) or None,
-            "published_line": head.line if is_short and head is not None else None,
-        }
-        self.note(EventRecord.now(EventKind.RESTART, detail))
-
-    def _check_open(self) -> tuple[int, GroupSync]:
-        if self._fd is None or self._sync is None:
+    def _check_open(self) -> tuple[LineFile, GroupSync]:
+        if self._file is None or self._sync is None:
             raise StorageError(f"{self.path}: the journal is not open")
         if self._failure is None:
             if self._sync.failure is not None:
@@ -438,30 +381,23 @@ class Journal(Sink):
                 )
         if self._failure is not None:
             raise self._failure
-        return self._fd, self._sync
+        return self._file, self._sync
 
     def _unsynced(self, error: OSError) -> StorageError:
         return StorageError(
             f"{self.path}: cannot be synced ({error.strerror}); the last decisions may be lost"
         )
 
-    def _failed(self, error: OSError | None) -> StorageError:
-        """Take back half a line, if the disk lets us, and refuse all that comes after."""
-        why = "the disk is full" if error is None else error.strerror
-        self._failure = StorageError(f"{self.path}: decisions can no longer be written ({why})")
-        if self._fd is not None:
-            with suppress(OSError):  # else the next opening sets the torn tail aside
-                os.ftruncate(self._fd, self._size)
-        return self._failure
-
-    def _check_file(self, fd: int) -> None:
-        """A deleted file takes lines that nobody will read; a changed one, lines out of chain."""
-        status = os.fstat(fd)
-        if status.st_nlink and status.st_size == self._size:
-            return
-        what = "written to by something else" if status.st_nlink else "deleted"
-        self._failure = StorageError(
-            f"{self.path}: was {what} while this run wrote it; nothing more is decided, so that "
-            "no decision is lost: keep what is there and start the run again"
-        )
-        raise self._failure
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Refuse all that comes after something that could not be written."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = StorageError(
+                f"{self.path}: decisions can no longer be written ({error.strerror})"
+            )
+            raise self._failure from error
+        except StorageError as error:
+            self._failure = error
+            raise

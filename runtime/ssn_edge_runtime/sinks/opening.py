@@ -1,30 +1,30 @@
-"""Opening a journal: which file goes on, and taking back a rotation that was cut short."""
+"""Opening a journal: who may, in which file it goes on, and what it must say of the run before."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
 
-from ssn_edge_runtime.record import parse_utc
-from ssn_edge_runtime.sinks.group_sync import LONGEST_SYNC_S
-from ssn_edge_runtime.sinks.links import Link, line_sha256
+from ssn_edge_runtime.errors import StorageError
+from ssn_edge_runtime.record import EventKind, EventRecord, Scalar, parse_utc
+from ssn_edge_runtime.sinks.heads import HeadStatement
+from ssn_edge_runtime.sinks.links import Link
 from ssn_edge_runtime.sinks.recovery import (
-    DamagedEnd,
     End,
     SetAside,
     find_end,
-    free_aside,
-    last_line,
     set_tail_aside,
     sync_folder,
 )
-from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, Segment, closed_segments
+from ssn_edge_runtime.sinks.rotation import take_back_rotations
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, closed_segments
 
-_UNSYNCED_NS = int(2 * LONGEST_SYNC_S * 1e9)
-"""A segment that was written to for longer than this had its predecessor synced by then."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,78 @@ class Opened:
     asides: tuple[SetAside, ...]
 
 
-def open_files(folder: Path) -> Opened:
-    """Find the file in which a journal goes on, and make its end a whole line.
+def lock_folder(folder: Path) -> int:
+    """Make a journal's folder, and hold it against other runs until the descriptor is closed.
 
-    A rotation renames the file and begins another one. Where it was cut short before that one had
-    its first line, and where power loss took the tail of the renamed file from under it, the
-    rotation is taken back: the renamed file goes on, and what was in the other one is set aside.
+    The folder, not the file in it: that one is renamed.
+
+    Raises:
+        StorageError: Another run holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be opened ({error.strerror})") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise StorageError(
+                f"{folder}: another run is writing it; stop that run or choose another output "
+                "folder"
+            ) from error
+        raise StorageError(f"{folder}: cannot be locked ({error.strerror})") from error
+    return fd
+
+
+def restart_event(
+    path: Path, opened: Opened, published: HeadStatement | None
+) -> EventRecord | None:
+    """What the journal must say about the run before; None if that ended in order.
+
+    Args:
+        path: Of the file, for warnings.
+        opened: What was found.
+        published: The head that lies beside the journal.
+    """
+    ledger = opened.end.ledger
+    for aside in opened.asides:
+        logger.warning(
+            "%s: the last line was torn, %d bytes of it set aside in %s; the chain goes on",
+            path,
+            aside.size,
+            aside.name,
+        )
+    missing_line = None
+    if published is not None and published.line > ledger.line:
+        missing_line = published.line
+        logger.warning(
+            "%s: ends at line %d, but line %d was published as safe: lines are missing",
+            path,
+            ledger.line,
+            missing_line,
+        )
+    ended_in_order = ledger.line == 0 or ledger.is_stopped
+    if ended_in_order and not opened.asides and missing_line is None:
+        return None
+    detail: dict[str, Scalar] = {
+        "open_triggers": len(ledger.open_triggers),
+        "set_aside": ", ".join(each.name for each in opened.asides) or None,
+        "set_aside_bytes": sum(each.size for each in opened.asides),
+        "set_aside_sha256": ", ".join(each.sha256 for each in opened.asides) or None,
+        "published_line": missing_line,
+    }
+    return EventRecord.now(EventKind.RESTART, detail)
+
+
+def open_files(folder: Path, *, safe_line: int) -> Opened:
+    """Find the file in which a journal goes on, and make its end a whole line.
 
     Args:
         folder: Of the journal; locked by the caller.
+        safe_line: A line that is known to have been synced; 0 if none is.
 
     Raises:
         DamagedEnd: The end is damaged, and no kill and no loss of power explains it.
@@ -62,12 +125,7 @@ def open_files(folder: Path) -> Opened:
         StorageError: The folder cannot be read.
     """
     active = folder / JOURNAL_NAME
-    closed = closed_segments(folder)
-    asides: list[SetAside] = []
-    if closed:
-        before = closed[-1]
-        if _is_rotation_unfinished(active, before):
-            asides += _take_back_rotation(active, before)
+    asides = take_back_rotations(active, closed_segments(folder), safe_line=safe_line)
     fd = os.open(active, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         end = find_end(fd)
@@ -82,67 +140,6 @@ def open_files(folder: Path) -> Opened:
     if end.first is None:
         return Opened(fd, end, end.ledger.line + 1, time(), tuple(asides))
     return Opened(fd, end, end.first.line, _begun_s(fd, end.first), tuple(asides))
-
-
-def _is_rotation_unfinished(active: Path, before: Segment) -> bool:
-    """Whether the segment before must go on, rather than the file after it.
-
-    Raises:
-        DamagedEnd: They do not belong together.
-    """
-    if not active.exists():
-        return True
-    end = _end(active)
-    if end.first is None or end.last is None:
-        return True
-    fd = os.open(before.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-        last = last_line(fd)
-        is_young = not end.ledger.is_stopped and _span_ns(end.first, end.last) < _UNSYNCED_NS
-        if last is not None and is_young:
-            # Not known to be synced: pages in its middle may be missing, too.
-            whole = find_end(fd)
-            last = whole.last if whole.whole_bytes == os.fstat(fd).st_size else None
-    finally:
-        os.close(fd)
-    if last is not None and last.line + 1 == end.first.line:
-        if last.sha256 == end.first.previous:
-            return False
-        raise DamagedEnd(f"{before.path.name} is not the segment that it was chained to")
-    if is_young and (last is None or last.line < end.first.line):
-        return True
-    raise DamagedEnd(f"the end of {before.path.name} is missing or damaged")
-
-
-def _take_back_rotation(active: Path, before: Segment) -> list[SetAside]:
-    asides = []
-    if active.exists() and active.stat().st_size:
-        content = active.read_bytes()
-        aside = free_aside(active.parent)
-        active.rename(aside)
-        sync_folder(active.parent)
-        asides.append(SetAside(aside.name, len(content), line_sha256(content)))
-    before.path.replace(active)
-    sync_folder(active.parent)
-    return asides
-
-
-def _end(path: Path) -> End:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return find_end(fd)
-    finally:
-        os.close(fd)
-
-
-def _span_ns(first: Link, last: Link) -> int:
-    """Time between two lines; endless where they are of different boots of the machine."""
-    begin, end = first.document.get("monotonic_ns"), last.document.get("monotonic_ns")
-    same_boot = first.document.get("boot_id") == last.document.get("boot_id")
-    if not same_boot or not isinstance(begin, int) or not isinstance(end, int):
-        return _UNSYNCED_NS
-    return end - begin
 
 
 def _begun_s(fd: int, first: Link) -> float:

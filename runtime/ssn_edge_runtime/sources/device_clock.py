@@ -14,7 +14,8 @@ class DeviceClock:
     A frame arrives some time after its stamp, never before it. Over the last seconds, the frame
     that took least tells how far apart both clocks are, but for that least delay; `least_delay_ns`
     is an upper bound of it, and is taken off. So a stamp comes out early by at most the bound plus
-    the drift within the window: a frame may seem too old for its trigger, never too young.
+    the drift within the window: a frame may seem too old for its trigger, never too young. That
+    holds once one frame came without a delay; the very first is taken to be such a frame.
 
     Args:
         least_delay_ns: What a frame takes at most, from its exposure's start until it is here,

@@ -65,6 +65,7 @@ class GenicamSource(Source):
         self._camera: Any = None
         self._stream: Any = None
         self._is_lost = False
+        self._was_open = False
         self._tells = True
         self._counter = FrameCounter(64)
         self._clock = DeviceClock(_SLOWEST_PERIOD_NS)
@@ -112,18 +113,19 @@ class GenicamSource(Source):
             NoFrameYet: Its trigger did not come within the timeout.
             SourceError: Not open, lost, or a camera that runs freely gave nothing in time.
         """
-        if self._stream is None:
+        stream = self._stream  # `close` may come from another thread meanwhile
+        if stream is None:
             raise SourceError(f"{self.name}: is not open")
         deadline = monotonic() + timeout_s
         while True:
             left_us = int((deadline - monotonic()) * 1e6)
-            buffer = self._stream.timeout_pop_buffer(max(0, min(_SLICE_US, left_us)))
+            buffer = stream.timeout_pop_buffer(max(0, min(_SLICE_US, left_us)))
             arrived_ns = monotonic_ns()
             if buffer is not None:
                 try:
                     frame = self._frame(buffer, arrived_ns)
                 finally:
-                    self._stream.push_buffer(buffer)
+                    stream.push_buffer(buffer)
                 if frame is not None:
                     self._index += 1
                     return frame
@@ -163,6 +165,9 @@ class GenicamSource(Source):
         if camera is not None:
             try:
                 camera.stop_acquisition()
+                if camera.is_gv_device():
+                    # Not left to the last reference: an error that is kept would keep the camera.
+                    camera.get_device().leave_control()
             except Exception as error:  # noqa: BLE001 - GLib.Error; a lost camera cannot be stopped
                 logger.debug("%s: %s", self.name, glib_text(error))
 
@@ -194,7 +199,12 @@ class GenicamSource(Source):
             self._stream = self._start_stream(is_gige=is_gige)
             camera.set_acquisition_mode(aravis.AcquisitionMode.CONTINUOUS)
             camera.start_acquisition()
-        except (ConfigError, SourceError):
+            self._was_open = True
+        except ConfigError as error:
+            if self._was_open:  # another camera came back under its name, or half of this one
+                raise SourceError(str(error)) from error
+            raise
+        except SourceError:
             raise
         except Exception as error:  # GLib.Error
             raise SourceError(f"{self.name}: cannot be set up ({glib_text(error)})") from error

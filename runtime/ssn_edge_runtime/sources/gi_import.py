@@ -13,6 +13,7 @@ APT_PACKAGES = {
     "GstVideo": "gir1.2-gst-plugins-base-1.0",
     "Aravis": "gir1.2-aravis-0.8",
 }
+_TITLES = {"Gst": "GStreamer", "Aravis": "Aravis"}
 _VERSIONS = {"Gst": "1.0", "GstApp": "1.0", "GstVideo": "1.0", "Aravis": "0.8"}
 
 
@@ -27,7 +28,7 @@ def load_typelibs(*names: str) -> list[Any]:
     except ImportError as error:
         packages = " ".join(["python3-gi", *dict.fromkeys(APT_PACKAGES[name] for name in names)])
         raise ConfigError(
-            f"{' and '.join(names)} need the distribution's gi, which this Python does not find "
+            f"{_TITLES[names[0]]} needs the distribution's gi, which this Python does not find "
             f"({error}): apt install {packages}, and make the environment from the system's own "
             "Python with `python3 -m venv --system-site-packages`"
         ) from error

@@ -39,6 +39,7 @@ class GStreamerSource(Source):
     """
 
     is_live = True
+    open_timeout_s = OPEN_TIMEOUT_S
 
     def __init__(
         self, pipeline: str, *, stamps: str | None = None, name: str | None = None
@@ -68,7 +69,7 @@ class GStreamerSource(Source):
 
         Raises:
             ConfigError: GStreamer is missing, or the text is no pipeline.
-            SourceError: It failed, or gave no frame within `OPEN_TIMEOUT_S`.
+            SourceError: It failed, or gave no frame within `open_timeout_s`.
         """
         self._gst, self._video, _ = load_typelibs("Gst", "GstVideo", "GstApp")
         self._gst.init(None)
@@ -81,7 +82,7 @@ class GStreamerSource(Source):
             if self._stamps is not None:
                 self._pipeline.use_clock(clock)
             self._pipeline.set_state(self._gst.State.PLAYING)
-            self._pending = self._pull(OPEN_TIMEOUT_S)
+            self._pending = self._pull(self.open_timeout_s)
         except BaseException:
             self.close()
             raise
@@ -104,9 +105,10 @@ class GStreamerSource(Source):
 
     def close(self) -> None:
         """Stop the pipeline and free what it holds."""
-        if self._pipeline is not None:
-            self._pipeline.set_state(self._gst.State.NULL)
-        self._pipeline = self._sink = self._pending = None
+        pipeline, self._pipeline = self._pipeline, None
+        self._sink = self._pending = None
+        if pipeline is not None:
+            pipeline.set_state(self._gst.State.NULL)
 
     def _prepare(self, pipeline: Any) -> None:
         """A place for those who build on this class to set properties."""
@@ -125,19 +127,23 @@ class GStreamerSource(Source):
             ) from error
 
     def _pull(self, timeout_s: float) -> Any:
+        # Names of its own: `close` may come from another thread meanwhile.
+        sink, bus = self._sink, self._pipeline.get_bus()
         deadline = monotonic() + timeout_s
         while True:
             left_s = deadline - monotonic()
-            sample = self._sink.try_pull_sample(int(max(0.0, min(left_s, _SLICE_S)) * 1e9))
+            sample = sink.try_pull_sample(int(max(0.0, min(left_s, _SLICE_S)) * 1e9))
             if sample is not None:
                 return sample
-            self._raise_failure()
+            self._raise_failure(bus)
+            if self._pipeline is None:
+                raise SourceError(f"{self.name}: was closed")
             if left_s <= 0:
                 raise SourceError(f"{self.name}: stalled, no frame within {timeout_s:.1f} s")
 
-    def _raise_failure(self) -> None:
+    def _raise_failure(self, bus: Any) -> None:
         kinds = self._gst.MessageType.ERROR | self._gst.MessageType.EOS
-        message = self._pipeline.get_bus().pop_filtered(kinds)
+        message = bus.pop_filtered(kinds)
         if message is None:
             return
         if message.type == self._gst.MessageType.EOS:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.sources.options import SourceOptions
+from ssn_edge_runtime.errors import ConfigError, SourceError
+from ssn_edge_runtime.sources.options import Auto, SourceOptions
 from ssn_edge_runtime.sources.v4l2_device import (
     AUTOGAIN,
     EXPOSURE_ABSOLUTE,
@@ -86,7 +87,7 @@ def restore_settings(device: V4l2Device, settings: V4l2Settings, name: str) -> N
     """Set a camera that came back to what it was set to before.
 
     Raises:
-        ConfigError: It does not take it any more.
+        SourceError: It does not take it any more.
         OSError: The driver fails.
     """
     wanted = settings.pixel_format
@@ -97,7 +98,7 @@ def restore_settings(device: V4l2Device, settings: V4l2Settings, name: str) -> N
         device.set_value(identity, value)
     found = read_settings(device)
     if found != settings:
-        raise ConfigError(
+        raise SourceError(
             f"{name}: is not what it was before it was lost: {_text(found)} now, "
             f"{_text(settings)} before"
         )
@@ -133,14 +134,15 @@ def _set_format(device: V4l2Device, options: SourceOptions, name: str) -> Pictur
     return current
 
 
-def _set_exposure(device: V4l2Device, exposure: float | str, name: str) -> None:
+def _set_exposure(device: V4l2Device, exposure: float | Auto, name: str) -> None:
     if exposure == "auto":
         _set_automatic(device, EXPOSURE_AUTO, _AUTOMATIC, f"{name}: exposure=auto")
         return
+    assert not isinstance(exposure, str)
     control = device.control(EXPOSURE_ABSOLUTE)
-    if control is None or isinstance(exposure, str):
+    if control is None:
         raise ConfigError(
-            f"{name}: exposure={exposure}: this camera has no exposure time in microseconds"
+            f"{name}: exposure={exposure:g}: this camera has no exposure time in microseconds"
         )
     if device.control(EXPOSURE_AUTO) is not None:
         device.set_value(EXPOSURE_AUTO, _MANUAL)
@@ -155,13 +157,14 @@ def _set_exposure(device: V4l2Device, exposure: float | str, name: str) -> None:
     )
 
 
-def _set_gain(device: V4l2Device, gain: float | str, name: str) -> None:
+def _set_gain(device: V4l2Device, gain: float | Auto, name: str) -> None:
     if gain == "auto":
         _set_automatic(device, AUTOGAIN, (1,), f"{name}: gain=auto")
         return
+    assert not isinstance(gain, str)
     control = device.control(GAIN)
-    if control is None or isinstance(gain, str):
-        raise ConfigError(f"{name}: gain={gain}: this camera has no gain")
+    if control is None:
+        raise ConfigError(f"{name}: gain={gain:g}: this camera has no gain")
     offer = f"{control.minimum} to {control.maximum} in steps of {control.step}"
     if gain != int(gain):
         raise ConfigError(f"{name}: gain={gain:g}: a whole number is wanted, {offer}")
@@ -192,8 +195,7 @@ def _set_automatic(device: V4l2Device, identity: int, states: tuple[int, ...], w
     raise ConfigError(f"{what} is not taken; this camera has no such automatic")
 
 
-def _attempt(name: str, what: str, change: object) -> None:
-    assert callable(change)
+def _attempt(name: str, what: str, change: Callable[[], None]) -> None:
     try:
         change()
     except OSError as error:

@@ -26,7 +26,8 @@ factory.set_launch(
     "( videotestsrc is-live=true pattern=zone-plate kx2=8 ky2=8 kt=4 ! "
     f"video/x-raw,format=GRAY8,width={width},height={height},framerate=25/1 ! "
     "videoconvert ! video/x-raw,format=I420 ! "
-    f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} bitrate=8000 ! "
+    f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key_frames} "
+    "pass=quant quantizer=10 ! "
     f"rtph264pay config-interval=-1 mtu=600 ! identity drop-probability={drop} name=pay0 )"
 )
 factory.set_shared(True)

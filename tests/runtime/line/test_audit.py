@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -370,6 +372,28 @@ def test_a_log_in_use_is_whole(tmp_path: Path, key: DeviceKey) -> None:
         for sequence in range(1, 20):
             journal.write(decision(sequence))
             assert audit_log(tmp_path, heads=[journal.head], key=key.public).is_whole
+
+
+def test_a_log_that_is_written_and_rotated_all_the_while_is_whole(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with Journal(tmp_path, segment_bytes=8000) as journal:
+            while not stop.is_set():
+                journal.write(decision(journal.next_sequence))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while not (tmp_path / JOURNAL_NAME).exists():
+            time.sleep(0.001)
+        reports = [audit_log(tmp_path)]
+        while len(reports) < 10 or reports[-1].files < 5:
+            reports.append(audit_log(tmp_path))
+    finally:
+        stop.set()
+        writer.join(20.0)
+    assert {report.problems for report in reports} == {()}
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b'{"schema":1}\n', b"\0" * 500])

@@ -172,6 +172,12 @@ def test_a_frame_that_is_older_than_allowed_or_than_the_one_before_is_stale() ->
     assert reasons([checks.check(frame(noisy(1), exposed_ns=9_994_000_000))]) == ["stale_frame"]
 
 
+def test_where_the_counter_goes_on_a_bound_of_the_exposure_may_move_back() -> None:
+    checks = FrameStreamChecks()
+    found = [checks.check(frame(noisy(n), frame_id=n, exposed_ns=100 - n)) for n in (1, 2, 3)]
+    assert reasons(found) == [""] * 3
+
+
 def test_a_gap_in_the_cameras_counter_is_a_missed_trigger_and_counted_when_it_runs_freely() -> None:
     checks = FrameStreamChecks()
     found = [

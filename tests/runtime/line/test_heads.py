@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +151,28 @@ def test_whoever_takes_the_heads_may_fail_and_the_journal_goes_on(
             journal.write(make_record(journal))
             while journal.lag_s:
                 os.sched_yield()
-    assert caplog.text.count("the journal's head cannot be published") == 1
+    assert caplog.text.count("the journal's head cannot be handed on") == 1
+
+
+def test_whoever_takes_the_heads_may_be_slow_and_neither_syncs_nor_records_wait(
+    output: Path, make_record: MakeRecord
+) -> None:
+    let_go = threading.Event()
+    taken: list[int] = []
+
+    def slow(head: HeadStatement) -> None:
+        assert let_go.wait(20.0)
+        taken.append(head.line)
+
+    with Journal(output, head_every=1, on_head=slow, sync_interval_s=0.001) as journal:
+        for _ in range(100):
+            journal.write(make_record(journal))
+            while journal.lag_s:
+                os.sched_yield()
+        let_go.set()
+    assert taken == sorted(taken)
+    assert len(taken) < 70
+    assert taken[-1] == journal.line  # the newest is not among those left out
 
 
 def test_a_journal_that_ends_before_its_published_head_says_so_when_it_is_opened(

@@ -80,6 +80,27 @@ def test_the_exported_buckets_hold_every_duration_and_each_lies_in_its_bucket(
     assert [[low, counted[low]] for low in lows] == document["buckets"]
 
 
+@given(DURATIONS)
+def test_an_exported_histogram_reads_back_whole(durations: list[int]) -> None:
+    document = json.loads(json.dumps(recorded(durations).to_dict()))
+    assert LatencyHistogram.from_dict(document).to_dict() == document
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"count": 4}, {"max": 3}, {"max": "x"}, {"buckets": None}, {"buckets": [[5]]},
+        {"buckets": [["5", 3]]}, {"buckets": [[5, 0]]}, {"buckets": [[5, 1 << 70]]},
+        {"buckets": [[1025, 3]]}, {"buckets": [[-1, 3]]}, {"buckets": 7},
+        {"buckets": [[5, 1], [5, 2]]},
+    ],
+)  # fmt: skip
+def test_what_is_no_exported_histogram_is_refused(changes: dict[str, object]) -> None:
+    document = recorded([5, 5, 5]).to_dict()
+    with pytest.raises(ValueError, match=r"bucket|count or maximum"):
+        LatencyHistogram.from_dict({**document, **changes})
+
+
 @pytest.mark.parametrize("ns", [0, 1, EXACT_NS - 1])
 def test_short_durations_are_kept_to_the_nanosecond(ns: int) -> None:
     assert recorded([ns]).percentile_ns(50) == ns

@@ -308,6 +308,8 @@ def test_a_judge_that_raises_is_unknown_and_the_line_goes_on(
         Decision(Verdict.PASS, Reason.NONE, defects=("dent",)),  # type: ignore[arg-type]
         Decision(Verdict.PASS, Reason.NONE, timings_ms={"infer": float("nan")}),
         Decision(Verdict.PASS, Reason.NONE, timings_ms=None),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, settings_id=b"ab"),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, recipe=7),  # type: ignore[arg-type]
     ],
 )
 def test_an_answer_that_is_no_sound_decision_never_passes(
@@ -508,4 +510,5 @@ def test_the_summary_has_latencies_by_stage_and_is_json(
     total = document["latency_ms"]["total"]
     assert total["count"] == 10
     assert 0 < total["p50"] <= total["p95"] <= total["p99"] <= total["p99_99"] <= total["max"]
+    assert document["latency_histograms"]["total"]["count"] == 10
     assert document["throughput_fps"] == pytest.approx(10 / document["duration_s"])

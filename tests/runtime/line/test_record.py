@@ -50,6 +50,7 @@ FIELDS = {
     "timings_ms",
     "package_id",
     "settings_id",
+    "recipe",
     "precision",
     "engine",
     "engine_sha256",

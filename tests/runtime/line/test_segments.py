@@ -145,6 +145,25 @@ def test_a_tail_that_power_loss_took_from_under_the_next_segment_takes_that_one_
     assert (output / "decisions.torn-1").read_bytes() == b"".join(content[:-1])
 
 
+def test_several_segments_since_the_last_sync_are_taken_back_together(
+    output: Path, make_record: MakeRecord
+) -> None:
+    fill(output, make_record, 40, segment_bytes=3000)
+    (output / "decisions.head.json").unlink()
+    files = journal_files(output)
+    assert len(files) > 8
+    whole = files[3].read_bytes()
+    files[3].write_bytes(whole[:-10])
+    files[5].write_bytes(b"")
+    files[-1].unlink()
+    with Journal(output, segment_bytes=10**9) as journal:
+        last = json.loads(whole.splitlines()[-2])
+        assert journal.line == last["line"] + 1  # its restart
+        journal.write(make_record(journal))
+    assert journal_files(output) == [*files[:3], output / JOURNAL_NAME]
+    assert_whole(output)
+
+
 @pytest.mark.parametrize("what", ["cut", "another"])
 def test_a_segment_whose_tail_is_gone_for_another_reason_is_not_gone_on_from(
     output: Path, make_record: MakeRecord, what: str, tmp_path: Path

@@ -24,7 +24,16 @@ VERBS = (
     "run",
     "info",
     "audit",
+    "replay",
     "data check",
+    "settings show",
+    "settings set",
+    "settings history",
+    "settings rollback",
+    "service print",
+    "service install",
+    "service uninstall",
+    "service status",
 )
 HEAVY = ("torch", "timm", "numpy", "cv2", "onnx", "onnxruntime", "ssn_edge_runtime")
 _ASK = """
