@@ -461,6 +461,8 @@ class Authority:
             {"before": change.before.value, "after": change.after.value, "cause": cause},
         )
         self._show()
+        if self._on_status is not None:
+            self._on_status(self.status())
 
     def _show(self) -> None:
         if self._outlets:
