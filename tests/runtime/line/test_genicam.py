@@ -209,7 +209,8 @@ def test_a_camera_that_is_killed_and_comes_back_goes_on_with_its_settings(
                     frame_timeout_s=1.0,
                     reopen=ReopenBudget(pause_s=0.3, longest_pause_s=0.5),
                 )
-            assert source._camera.get_exposure_time() == pytest.approx(1234)
+            exposure = source._camera.get_exposure_time()
+            assert exposure == pytest.approx(1234), (summary.reopened, source._wanted)
         finally:
             life.join()
             source.close()
