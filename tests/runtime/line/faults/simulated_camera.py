@@ -9,7 +9,6 @@ import numpy as np
 from fault_plan import Fault, Plan
 
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.errors import SourceError
 from ssn_edge_runtime.sources.base import Frame, NoFrameYet, Source
 
 READOUT_NS = 500_000
@@ -29,6 +28,7 @@ class SimulatedCamera(Source):
         )
         self._next = 0
         self._index = 0
+        self._given: ByteImage | None = None
         self._backlog: deque[tuple[int, ByteImage]] = deque()
 
     def open(self) -> None:
@@ -58,7 +58,9 @@ class SimulatedCamera(Source):
                 self._backlog.append((old_ns, self.picture(part, show_as_good=True, turn=back)))
             return self.read(timeout_s)
         if fault is Fault.FROZEN:
-            return self._frame(exposed_ns, self.picture(part - 1) if part else None)
+            if self._given is None:  # nothing to repeat yet: it gives nothing
+                return self.read(timeout_s)
+            return self._frame(exposed_ns, self._given.copy())
         image = self.picture(part)
         if fault is Fault.SIZE:
             image = image[: plan.height // 2].copy()
@@ -78,11 +80,8 @@ class SimulatedCamera(Source):
         plan = self._plan
         return (monotonic_ns() - plan.start_ns) // plan.interval_ns
 
-    def _frame(
-        self, exposed_ns: int, image: ByteImage | None, *, is_incomplete: bool = False
-    ) -> Frame:
-        if image is None:
-            raise SourceError("belt: nothing to show")
+    def _frame(self, exposed_ns: int, image: ByteImage, *, is_incomplete: bool = False) -> Frame:
+        self._given = image
         index, self._index = self._index, self._index + 1
         return Frame.taken_now(
             image,
