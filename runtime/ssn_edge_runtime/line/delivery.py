@@ -251,6 +251,12 @@ class Delivery:
         until_ns: int | None = None
         try:
             began_ns = monotonic_ns()
+            if (
+                part.decision is not None
+                and part.decision.verdict is Verdict.PASS
+                and began_ns >= part.deadline_ns
+            ):
+                part.decision = unknown(Reason.DEADLINE, "decided, but not recorded in time")
             record = self._record(part, began_ns)
             self._journal.write(record)
             now_ns = monotonic_ns()
