@@ -24,7 +24,8 @@ from ssn_edge_runtime.errors import ConfigError, ExportError
 from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.preprocess import Geometry
-from ssn_edge_runtime.sinks.journal import JOURNAL_NAME
+from ssn_edge_runtime.record import LineKind
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME
 from ssn_edge_runtime.summary import LineSummary
 
 NORMAL_TRAIN, DEFECTIVE_TRAIN = 150, 30
@@ -233,6 +234,8 @@ def _compare(journal: Path, truth: Mapping[str, bool]) -> tuple[int, int, int, i
     rejected = {}
     for text in journal.read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
+        if record["kind"] != LineKind.VERDICT:
+            continue
         rejected[record["part_id"]] = record["verdict"] != "pass"
     if set(rejected) != set(truth):
         raise ExportError(

@@ -5,18 +5,53 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from ssn_edge_runtime import Inspector
-from ssn_edge_runtime.decision import Decision
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.guarded_line import run_guarded_line
+from ssn_edge_runtime.line.options import (
+    FreePolicy,
+    LineOptions,
+    TriggerKind,
+    device_command,
+    package_command,
+)
+from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
+from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.settings import LineSettings
+from ssn_edge_runtime.settings_store import read_settings
+from ssn_edge_runtime.sinks.base import Follower
+from ssn_edge_runtime.sinks.device_key import DeviceKey
+from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
+from ssn_edge_runtime.sinks.follow import FollowerProcess
+from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
+from ssn_edge_runtime.supervision import (
+    FixedSettings,
+    Granted,
+    HardwareWatchdog,
+    HealthReader,
+    HealthSampler,
+    Notifier,
+    Overrides,
+    Supervisor,
+    ask_realtime,
+    lock_memory,
+    release_process,
+    settle_process,
+)
+
+ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +67,27 @@ class LineRequest:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         durable: Sync each record to disk before the next part.
         max_frames: End after so many frames; None for until the end.
+        settings: This device's settings; None for the package's own thresholds.
+        recipe: Which of their recipes.
+        is_shadow: Judge and record, drive nothing.
+        limits: Of rejects and temperature, in place of the settings'.
+        realtime: Real-time priority to ask for; None for none.
+        lock_memory: Whether to ask that memory is never swapped out.
+        hardware_watchdog: The board's watchdog, such as ``/dev/watchdog``; None for none.
+        key: Device key that signs the journal's heads and checkpoints; made if it is not there.
+        sqlite: Database that follows the journal, in a process of its own.
+        csv: CSV file that follows the journal, likewise.
+        evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
+        single_process: Everything in this process, without deadline or triggers: recordings are
+            always judged so.
+        trigger: ``free``, ``software``, ``stdin``, ``camera`` or ``rate:HZ``.
+        policy: Free-running: ``latest``, ``every`` or ``block``.
+        deadline_ms: From the trigger (free-running: from the exposure) to the verdict.
+        min_interval_ms: A trigger sooner than this after the last one is a bounce.
+        exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
+        exposure_window_ms: From that to the latest such exposure; None for until the deadline.
+        control: Unix socket that takes triggers; with ``software``, ``control.sock`` in the output
+            folder if none is named.
     """
 
     device: str
@@ -42,11 +98,70 @@ class LineRequest:
     precision: str = "auto"
     durable: bool = False
     max_frames: int | None = None
+    settings: Path | None = None
+    recipe: str | None = None
+    is_shadow: bool = False
+    limits: Overrides = field(default_factory=Overrides)
+    realtime: int | None = None
+    lock_memory: bool = False
+    hardware_watchdog: Path | None = None
+    key: Path | None = None
+    sqlite: Path | None = None
+    csv: Path | None = None
+    evidence_bytes: int | None = None
+    single_process: bool = False
+    trigger: str = "free"
+    policy: str = "latest"
+    deadline_ms: float = DEADLINE_MS
+    min_interval_ms: float = 0.0
+    exposure_delay_ms: float = 0.0
+    exposure_window_ms: float | None = None
+    control: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
         if self.max_frames is not None and self.max_frames < 1:
             raise ConfigError(f"--max-frames {self.max_frames}: 1 or more is wanted")
+        if self.recipe is not None and self.settings is None:
+            raise ConfigError(
+                f"--recipe {self.recipe}: recipes are in the settings, and there are none here; "
+                "name them: --settings FILE"
+            )
+        self.limits.over(LineSettings())  # refuses limits that are none
+        self.line_options()
+
+    def line_options(self) -> LineOptions:
+        """How the guarded line is to run.
+
+        Raises:
+            ConfigError: There is no such trigger or policy, or the times do not go together.
+        """
+        name, _, rate = self.trigger.partition(":")
+        kind = TriggerKind.SOFTWARE if name == "stdin" else _choice("--trigger", name, TriggerKind)
+        try:
+            rate_hz = float(rate) if rate else None
+        except ValueError:
+            raise ConfigError(f"--trigger {self.trigger}: rate:HZ is wanted") from None
+        window_ms = self.exposure_window_ms or max(self.deadline_ms - self.exposure_delay_ms, 0.001)
+        return LineOptions(
+            trigger=kind,
+            policy=_choice("--policy", self.policy, FreePolicy),
+            rate_hz=rate_hz,
+            rules=TriggerRules(
+                deadline_ns=round(self.deadline_ms * MILLISECOND_NS),
+                min_interval_ns=round(self.min_interval_ms * MILLISECOND_NS),
+                exposure_delay_ns=round(self.exposure_delay_ms * MILLISECOND_NS),
+                exposure_window_ns=round(window_ms * MILLISECOND_NS),
+            ),
+            max_parts=self.max_frames,
+        )
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where triggers are taken, if anywhere."""
+        if self.control is None and self.trigger == "software":
+            return self.output / "control.sock"
+        return self.control
 
     @property
     def keep_policy(self) -> KeepPolicy:
@@ -68,47 +183,260 @@ def run_package(
     stop: threading.Event | None = None,
     on_message: Callable[[str], None] = lambda message: None,
     on_verdict: Callable[[str], None] = lambda verdict: None,
-    on_end: Callable[[LineSummary], None] | None = None,
+    on_end: Callable[[LineSummary, Supervisor], None] | None = None,
+    is_device_process: bool = False,
 ) -> LineSummary:
     """Judge every frame of a source with a package; see `ssn_edge_runtime.loop.run_line`.
 
+    Args:
+        request: What is asked for.
+        stop: Ends the run after the part in hand.
+        on_message: Told what a person should know.
+        on_verdict: Told each verdict.
+        on_end: Told the summary and what the supervisor counted, also after an error.
+        is_device_process: Whether this process is there for the line alone: it then tells the
+            service manager, freezes what is loaded, and leaves OpenCV one thread.
+
     Raises:
-        ConfigError: No such policy, engine or precision, or a source of a kind that is not read
-            here.
+        ConfigError: No such policy, engine or precision, a source of a kind that is not read here,
+            or settings for another package.
         SourceError: No such source, or it was lost for good.
         PackageError: Not a whole, unchanged package.
         EngineError: The engine cannot run here, or has no device certificate.
         CertificateError: It fails the self-test.
         StorageError: Decisions cannot be written.
     """
-
-    def on_decision(record: DecisionRecord, _decision: Decision) -> None:
-        on_verdict(record.verdict.value)
-
     keep = request.keep_policy
     source = open_source(request.device)
+    if source.is_live and not request.single_process:
+        return _run_guarded(
+            request,
+            stop=stop,
+            on_message=on_message,
+            on_verdict=on_verdict,
+            on_end=on_end,
+            is_device_process=is_device_process,
+        )
+    if request.trigger != "free":
+        raise ConfigError(
+            f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "
+            "triggers need a camera"
+        )
     with ExitStack() as opened:
+        notifier = opened.enter_context(
+            Notifier.from_environment() if is_device_process else Notifier()
+        )
         inspector = opened.enter_context(
-            Inspector.open(request.package, engine=request.engine, precision=request.precision)
+            Inspector.open(
+                request.package,
+                engine=request.engine,
+                precision=request.precision,
+                settings=request.settings,
+                recipe=request.recipe,
+            )
         )
         # The camera before the journal: without one, nothing is written.
         opened.enter_context(source)
-        journal = opened.enter_context(Journal(request.output, durable=request.durable))
+        key = None if request.key is None else DeviceKey.open(request.key)
+        if request.sqlite is not None or request.csv is not None:
+            # Entered before the journal, and so left after it: they read to its end.
+            opened.enter_context(
+                FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        journal = opened.enter_context(Journal(request.output, durable=request.durable, key=key))
+        followers: list[Follower] = []
+        evidence = None
+        if request.evidence_bytes is not None:
+            evidence = EvidenceKeeper(request.output, EvidencePolicy(request.evidence_bytes))
+            followers.append(evidence)
+        housekeeping = opened.enter_context(Housekeeping(journal, evidence=evidence))
         pictures = PictureFollower(
             request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
         )
-        opened.enter_context(pictures)
-        on_message(
+        followers.append(pictures)
+        for follower in followers:
+            opened.enter_context(follower)
+
+        def on_record(record: DecisionRecord) -> None:
+            on_verdict(record.verdict.value)
+            housekeeping.tend()
+
+        supervisor = Supervisor(
+            inspector,
+            settings_path=request.settings,
+            overrides=request.limits,
+            health=HealthSampler(HealthReader(request.output)),
+            notifier=notifier,
+            hardware=None
+            if request.hardware_watchdog is None
+            else HardwareWatchdog(request.hardware_watchdog),
+            on_record=on_record,
+        )
+        supervisor.count_again(request.output)
+        opened.enter_context(supervisor)
+        granted = _ask_the_system(request)
+        for each in granted:
+            on_message(str(each))
+        if is_device_process:
+            settle_process()
+            opened.callback(release_process)
+        what = (
             f"{source.name}: judging with {request.package.name} "
             f"(id {inspector.package_id[:16]}, {inspector.precision} on {inspector.engine_name})"
         )
+        on_message(what + _what_else(inspector, request))
+        notifier.ready(what)
+        opened.callback(notifier.stopping)
         return run_line(
             source,
             inspector,
             journal,
-            [pictures],
+            followers,
             max_frames=request.max_frames,
             stop=stop,
-            on_decision=on_decision,
-            on_end=on_end,
+            on_end=None if on_end is None else lambda summary: on_end(summary, supervisor),
+            observer=supervisor,
+            is_shadow=request.is_shadow,
+            start_detail={each.what: each.is_granted for each in granted},
         )
+
+
+def _ask_the_system(request: LineRequest) -> list[Granted]:
+    granted = []
+    if request.lock_memory:
+        granted.append(lock_memory())
+    if request.realtime is not None:
+        granted.append(ask_realtime(request.realtime))
+    return granted
+
+
+def _what_else(inspector: Inspector, request: LineRequest) -> str:
+    """What a person should see at once, if it is not as usual."""
+    more = ""
+    if inspector.settings is not None:
+        recipe = "" if inspector.recipe is None else f", recipe {inspector.recipe}"
+        more += f"; settings version {inspector.settings.version}{recipe}"
+    return more + ("; shadow mode: nothing is driven" if request.is_shadow else "")
+
+
+def _run_guarded(
+    request: LineRequest,
+    *,
+    stop: threading.Event | None,
+    on_message: Callable[[str], None],
+    on_verdict: Callable[[str], None],
+    on_end: Callable[[LineSummary, Supervisor], None] | None,
+    is_device_process: bool,
+) -> LineSummary:
+    """A camera: engine and capture as processes of their own, and a deadline."""
+    if request.is_shadow and (request.trigger in ("software", "stdin") or request.control):
+        raise ConfigError(
+            "--shadow drives nothing, and whoever gives a trigger would be answered; leave one of "
+            "them out, or let the camera trigger: --trigger camera"
+        )
+    if request.keep_policy is not KeepPolicy.NONE:
+        on_message("no pictures are kept of a camera's parts; --single-process keeps them")
+    settings = None if request.settings is None else _kept_version(request.settings)
+    lines: list[Authority] = []
+    said = False
+
+    with ExitStack() as opened:
+        notifier = opened.enter_context(
+            Notifier.from_environment() if is_device_process else Notifier()
+        )
+        key = None if request.key is None else DeviceKey.open(request.key)
+        if request.sqlite is not None or request.csv is not None:
+            opened.enter_context(
+                FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        journal = Journal(request.output, durable=request.durable, key=key)
+        opened.callback(journal.close)
+        supervisor = Supervisor(
+            FixedSettings(None if settings is None else read_settings(settings), request.recipe),
+            overrides=request.limits,
+            health=HealthSampler(HealthReader(request.output)),
+            notifier=notifier,
+            hardware=None
+            if request.hardware_watchdog is None
+            else HardwareWatchdog(request.hardware_watchdog),
+            on_record=lambda record: on_verdict(record.verdict.value),
+        )
+        supervisor.count_again(request.output)
+        opened.enter_context(supervisor)
+        granted = _ask_the_system(request)
+        for each in granted:
+            on_message(str(each))
+        opened.callback(notifier.stopping)
+
+        def on_status(status: LineStatus) -> None:
+            nonlocal said
+            supervisor.still_here()
+            if status.state.may_pass and not said:
+                said = True
+                what = f"{request.device}: judging with {request.package.name} ({status.state})"
+                on_message(what + ("; shadow mode: nothing is driven" * request.is_shadow))
+                notifier.ready(what)
+
+        def on_record(record: DecisionRecord) -> None:
+            supervisor.after_part(record)
+            for event in supervisor.take_events():
+                journal.note(event)
+            if supervisor.halted is not None:
+                lines[0].stop()
+
+        def on_own_end(summary: LineSummary) -> None:
+            if on_end is not None and (said or summary.records):
+                on_end(summary, supervisor)  # a line that never came up has nothing to sum up
+
+        return run_guarded_line(
+            {"camera": device_command(request.device)},
+            package_command(
+                str(request.package),
+                engine=request.engine,
+                precision=request.precision,
+                settings=None if settings is None else str(settings),
+                recipe=request.recipe,
+            ),
+            journal,
+            request.line_options(),
+            stop=stop,
+            control=request.control_path,
+            takes_stdin=request.trigger == "stdin",
+            on_ready=lines.append,
+            on_record=on_record,
+            on_status=on_status,
+            on_end=on_own_end,
+            open_journal=journal.open,
+            inhibit=supervisor.inhibit,
+            start_detail={
+                "shadow": request.is_shadow,
+                **{each.what: each.is_granted for each in granted},
+            },
+        )
+
+
+def deadline_ms_of(settings: Path | None) -> float:
+    """The deadline that device settings state, or the usual one.
+
+    Raises:
+        ConfigError: The settings cannot be used.
+    """
+    stated = None if settings is None else read_settings(settings).line.deadline_ms
+    return DEADLINE_MS if stated is None else stated
+
+
+def _kept_version(path: Path) -> Path:
+    """The kept file of the settings in force: an engine that is restarted must find the same."""
+    settings = read_settings(path)
+    kept = path.with_name(f"settings-{settings.version}.json")
+    is_kept = kept.exists() and read_settings(kept).settings_id == settings.settings_id
+    return (kept if is_kept else path).absolute()
+
+
+def _choice(option: str, text: str, kind: type[ChoiceT]) -> ChoiceT:
+    try:
+        return kind(text)
+    except ValueError:
+        names = ", ".join(str(each.value) for each in kind)
+        also = ", stdin" if kind is TriggerKind else ""
+        raise ConfigError(f"{option} {text}: one of {names}{also} is wanted") from None

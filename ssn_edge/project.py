@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from ssn_edge_runtime.errors import CheckpointError, PackageError
+from ssn_edge_runtime.errors import CheckpointError, ConfigError, PackageError
 
 RUNS = "runs"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -83,3 +83,16 @@ def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
         names = ", ".join(path.name for path in found)
         raise PackageError(f"more than one package here ({names}); name one: --package FILE")
     return found[0]
+
+
+def find_settings(named: Path | None, *, default: Path) -> Path | None:
+    """The device settings that are meant: the file named, or the default one if it is there.
+
+    Raises:
+        ConfigError: The named one is not there.
+    """
+    if named is None:
+        return default if default.is_file() else None
+    if not named.is_file():
+        raise ConfigError(f"there are no settings {named}; make them: ssn-edge settings set")
+    return named

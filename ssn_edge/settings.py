@@ -7,7 +7,6 @@ nobody knows is an error: a misspelt threshold must not pass in silence.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.strict_json import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -208,6 +208,10 @@ class RunSettings:
         default="auto", metadata=_explained("auto, or an engine by name; see ssn-edge run --help")
     )
     precision: str = field(default="auto", metadata=_explained("auto, fp32, fp16 or int8"))
+    settings: str = field(
+        default="settings.json",
+        metadata=_explained("this device's settings; without the file the package's thresholds"),
+    )
 
     def __post_init__(self) -> None:
         """Refuse a policy that there is not."""
@@ -245,7 +249,7 @@ def read_settings(path: Path = Path(SETTINGS_NAME)) -> Settings:
     values: dict[str, Any] = {}
     for name, content in document.items():
         if name not in sections:
-            raise ConfigError(f"{path}: [{name}] is unknown{_nearest(name, sections)}")
+            raise ConfigError(f"{path}: [{name}] is unknown{nearest(name, sections)}")
         values[name] = _section(path, name, sections[name].default_factory, content)
     return Settings(**values)
 
@@ -293,7 +297,7 @@ def _section(path: Path, name: str, factory: Any, content: object) -> object:
     for key, value in content.items():
         where = f"{path}: [{name}] {key}"
         if key not in known:
-            raise ConfigError(f"{where} is unknown{_nearest(key, known)}")
+            raise ConfigError(f"{where} is unknown{nearest(key, known)}")
         content[key] = _typed(where, value, known[key])
     try:
         return type(defaults)(**content)
@@ -312,11 +316,6 @@ def _typed(where: str, value: object, default: object) -> object:
     if not fits:
         raise ConfigError(f"{where} = {value!r} is of the wrong kind; one like {default!r} fits")
     return value
-
-
-def _nearest(name: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _toml(value: object) -> str:

@@ -20,8 +20,9 @@ from ssn_edge_runtime.archive import (
 )
 from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
 from ssn_edge_runtime.manifest import MANIFEST_NAME, EntryDigest, Manifest
-from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
+from ssn_edge_runtime.manifest_json import manifest_to_dict
 from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.strict_json import canonical_json
 
 
 def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) -> str:

@@ -24,11 +24,13 @@ from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import FrameError, Geometry
+from ssn_edge_runtime.settings import DeviceSettings
 
 __all__ = [
     "ConfigError",
     "Decision",
     "Defect",
+    "DeviceSettings",
     "EngineError",
     "FrameError",
     "Geometry",

@@ -55,10 +55,15 @@ class Reason(str, Enum):
     BAD_EXPOSURE = "bad_exposure"
     BLURRED_FRAME = "blurred_frame"
     DEADLINE = "deadline"
+    OVERRUN = "overrun"
     ENGINE_ERROR = "engine_error"
     INVALID_OUTPUT = "invalid_output"
     STORAGE_ERROR = "storage_error"
     RESTART = "restart"
+    MISSED_TRIGGER = "missed_trigger"
+    CLOCK = "clock"
+    OVERHEATED = "overheated"
+    REVIEW = "review"
 
     def __str__(self) -> str:
         """The text, on every Python version."""
@@ -175,6 +180,33 @@ class Thresholds:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewZone:
+    """Scores that a person is to look at: `unknown(review)` instead of `pass` or `fail`.
+
+    It can only take a pass away: a part whose score reaches the image threshold never passes.
+
+    Args:
+        low: The lowest raw score inside.
+        high: The lowest raw score above it.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that holds nothing, or that no score can be compared with."""
+        if not -LARGEST_LOGIT <= self.low < self.high <= LARGEST_LOGIT:  # false for NaN, too
+            raise ConfigError(
+                f"the review zone is {self.low} to {self.high}; two logits from "
+                f"{-LARGEST_LOGIT:g} to {LARGEST_LOGIT:g} are needed, the lower one first"
+            )
+
+    def holds(self, raw_score: float) -> bool:
+        """Whether a score lies inside."""
+        return self.low <= raw_score < self.high
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
     """What a network says about one frame, at network resolution.
@@ -216,6 +248,9 @@ class Decision:
         geometry: How the frame became the network input.
         frame_size_hw: The judged frame's size in pixels.
         timings_ms: Milliseconds by stage.
+        settings_id: The device settings that it was judged with; None for the package's own
+            thresholds, and where nothing was judged.
+        recipe: Which of their recipes.
     """
 
     verdict: Verdict
@@ -233,6 +268,8 @@ class Decision:
     geometry: Geometry | None = None
     frame_size_hw: tuple[int, int] | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    settings_id: str | None = None
+    recipe: str | None = None
 
     def camera_mask(self) -> BoolMask | None:
         """The defect mask in camera pixels, (H, W) bool; None where no mask was computed."""
@@ -255,6 +292,8 @@ def decide(
     rule: ScoringRule,
     geometry: Geometry,
     frame_size_hw: tuple[int, int],
+    review: ReviewZone | None = None,
+    region_mask: BoolMask | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Decision:
     """Turn one frame's scores, map and mask into a verdict and its defects.
@@ -265,17 +304,21 @@ def decide(
         rule: Makes the image's score of both logits.
         geometry: How the frame became the network input.
         frame_size_hw: The frame's height and width in pixels.
+        review: Scores that a person is to look at; None for none.
+        region_mask: What the engine was told to judge, (h, w) bool; None for everywhere. The
+            classification head's logit is of the whole picture all the same.
         on_stage: Told the name of each stage when it ends, `threshold` and `defects`, for timing.
 
     Returns:
-        `fail` if the raw score is at or above the image threshold, or a region is at least the
-        minimum area where one is set; else `pass`.
+        `fail` if a region is at least the minimum area where one is set; else `unknown` if the raw
+        score lies in the review zone; else `fail` if it is at or above the image threshold; else
+        `pass`.
 
     Raises:
         ScoreError: A value is NaN, infinite or out of range, a shape is wrong, or the maximum or
             the mask contradicts the map; the inspector turns it into `unknown`.
     """
-    _check(judgement, geometry, thresholds.pixel)
+    _check(judgement, geometry, thresholds.pixel, region_mask)
     anomaly_map = np.array(judgement.anomaly_map, dtype=np.float32)
     mask = np.array(judgement.defect_mask, dtype=np.bool_)
     raw_score = float(judgement.logit(rule))
@@ -292,10 +335,16 @@ def decide(
     too_large = thresholds.min_area_px is not None and any(
         defect.area_px >= thresholds.min_area_px for defect in defects
     )
-    failed = raw_score >= thresholds.image or too_large
+    verdict, reason, detail = Verdict.PASS, Reason.NONE, ""
+    if not too_large and review is not None and review.holds(raw_score):
+        verdict, reason = Verdict.UNKNOWN, Reason.REVIEW
+        detail = f"the score {raw_score:.4g} is for a person to review"
+    elif raw_score >= thresholds.image or too_large:
+        verdict, reason = Verdict.FAIL, Reason.DEFECT
     return Decision(
-        verdict=Verdict.FAIL if failed else Verdict.PASS,
-        reason=Reason.DEFECT if failed else Reason.NONE,
+        verdict=verdict,
+        reason=reason,
+        detail=detail,
         score=normalised_score(raw_score, thresholds.image),
         raw_score=raw_score,
         threshold=thresholds.image,
@@ -310,7 +359,9 @@ def decide(
     )
 
 
-def _check(judgement: Judgement, geometry: Geometry, pixel_threshold: float) -> None:
+def _check(
+    judgement: Judgement, geometry: Geometry, pixel_threshold: float, region_mask: BoolMask | None
+) -> None:
     for name, logit in (
         ("classification", judgement.classification_logit),
         ("map maximum", judgement.map_max_logit),
@@ -337,16 +388,24 @@ def _check(judgement: Judgement, geometry: Geometry, pixel_threshold: float) -> 
             f"the engine gave a mask that is {'not ' if marked else ''}empty with a map maximum of "
             f"{judgement.map_max_logit} at pixel threshold {pixel_threshold}"
         )
-    # The last frame's maximum or mask beside this frame's map. Everything is judged so far: with a
-    # region mask, the map's values outside of it would have to be left out here.
+    judged_map, judged_mask = judgement.anomaly_map, judgement.defect_mask
+    if region_mask is not None:
+        if region_mask.shape != geometry.input_size_hw or not region_mask.any():
+            # Nothing judged would be nothing found: a pass for every part.
+            raise ScoreError("the region mask is empty or not of the network's size")
+        if judged_mask[~region_mask].any():
+            raise ScoreError("the engine gave a mask that marks what it was told not to judge")
+        judged_map, judged_mask = judged_map[region_mask], judged_mask[region_mask]
+        high = float(judged_map.max())
+    # The last frame's maximum or mask beside this frame's map.
     if abs(judgement.map_max_logit - high) > _rounding(high):
         raise ScoreError(
             f"the engine gave a map maximum of {judgement.map_max_logit} and a map that reaches "
             f"{high}"
         )
     if marked or high >= pixel_threshold:
-        from_threshold = judgement.anomaly_map - np.float32(pixel_threshold)
-        differs = (judgement.defect_mask != 0) != (from_threshold >= 0)
+        from_threshold = judged_map - np.float32(pixel_threshold)
+        differs = (judged_mask != 0) != (from_threshold >= 0)
         # Mostly nothing differs, and it need not be asked by how much.
         if differs.any() and np.any(np.abs(from_threshold[differs]) > _rounding(pixel_threshold)):
             raise ScoreError(

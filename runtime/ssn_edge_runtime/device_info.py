@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from ssn_edge_runtime.device_parsing import (
     CUDA_PROBE,
@@ -30,6 +29,12 @@ from ssn_edge_runtime.device_parsing import (
     parse_number,
     parse_nvidia_smi,
     parse_nvpmodel,
+)
+from ssn_edge_runtime.kernel_files import (
+    KernelFiles,
+    quietly,
+    read_clocks_mhz,
+    read_temperatures_c,
 )
 
 COMMAND_TIMEOUT_S = 5.0
@@ -47,7 +52,6 @@ _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """A service's PATH is often short, and nvpmodel is in sbin."""
 
 Run = Callable[[Sequence[str]], "str | None"]
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ def describe_device(*, root: Path = Path("/"), run: Run = run_command) -> Device
     Returns:
         What could be found out. Never raises.
     """
-    files = _Files(root)
+    files = KernelFiles(root)
     cpu = parse_cpuinfo(files.text("proc/cpuinfo") or "") or Processor()
     memory = parse_meminfo(files.text("proc/meminfo") or "")
     l4t_text = files.text("etc/nv_tegra_release") or ""
@@ -189,43 +193,20 @@ def describe_device(*, root: Path = Path("/"), run: Run = run_command) -> Device
         processor=cpu.model,
         physical_cores=cpu.physical_cores,
         logical_cores=os.cpu_count(),
-        usable_cores=_quietly(lambda: len(os.sched_getaffinity(0))),
+        usable_cores=quietly(lambda: len(os.sched_getaffinity(0))),
         is_virtual=cpu.is_virtual,
         memory_bytes=memory.get("MemTotal"),
         available_memory_bytes=memory.get("MemAvailable"),
         instruction_sets=cpu.instruction_sets,
-        gpu=_quietly(lambda: _gpu(run)),
+        gpu=quietly(lambda: _gpu(run)),
         l4t=l4t,
         l4t_line=l4t_text.splitlines()[0].lstrip("# ") if l4t else None,
-        power_mode=_quietly(lambda: parse_nvpmodel(run(("nvpmodel", "-q")) or "")),
+        power_mode=quietly(lambda: parse_nvpmodel(run(("nvpmodel", "-q")) or "")),
         governor=files.line("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        clocks_mhz=_clocks(files),
-        temperatures_c=_temperatures(files),
-        versions=_quietly(_versions) or {},
+        clocks_mhz=read_clocks_mhz(files),
+        temperatures_c=read_temperatures_c(files),
+        versions=quietly(_versions) or {},
     )
-
-
-class _Files:
-    """Small kernel files under a root; what cannot be read is None."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def text(self, path: str | Path) -> str | None:
-        try:
-            return (self._root / path).read_bytes().decode("utf-8", errors="replace")
-        except (OSError, ValueError):
-            return None
-
-    def line(self, path: str | Path) -> str | None:
-        """Without the NUL that ends a device tree's text."""
-        return (self.text(path) or "").strip("\0 \n") or None
-
-    def number(self, path: str | Path) -> float | None:
-        return parse_number(self.text(path))
-
-    def folders(self, pattern: str) -> list[Path]:
-        return _quietly(lambda: sorted(self._root.glob(pattern))) or []
 
 
 def _gpu(run: Run) -> GpuInfo | None:
@@ -269,36 +250,6 @@ def _merged(cuda: CudaDevice | None, smi: Mapping[str, str]) -> GpuInfo | None:
     )
 
 
-_CPU_FREQUENCIES = {"cpu": "scaling_cur_freq", "cpu_max": "scaling_max_freq"}
-_GPU_FREQUENCIES = {"gpu": "cur_freq", "gpu_max": "max_freq"}
-
-
-def _clocks(files: _Files) -> dict[str, float]:
-    clocks: dict[str, float] = {}
-    for folder in files.folders("sys/devices/system/cpu/cpu[0-9]*/cpufreq"):
-        for name, file in _CPU_FREQUENCIES.items():
-            kilohertz = files.number(folder / file)
-            if kilohertz is not None:
-                clocks[name] = max(clocks.get(name, 0.0), kilohertz / 1e3)
-    for folder in files.folders("sys/class/devfreq/*gpu*"):  # a Jetson's, such as 17000000.gpu
-        for name, file in _GPU_FREQUENCIES.items():
-            hertz = files.number(folder / file)
-            if hertz is not None:
-                clocks[name] = max(clocks.get(name, 0.0), hertz / 1e6)
-    return clocks
-
-
-def _temperatures(files: _Files) -> dict[str, float]:
-    temperatures: dict[str, float] = {}
-    for zone in files.folders("sys/class/thermal/thermal_zone*"):
-        millidegrees = files.number(zone / "temp")
-        if millidegrees is not None:
-            # Zones of one type share a name; the hottest is the one that throttles.
-            name = files.line(zone / "type") or zone.name
-            temperatures[name] = max(temperatures.get(name, -273.0), millidegrees / 1e3)
-    return temperatures
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for name in DISTRIBUTIONS:
@@ -306,11 +257,3 @@ def _versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
     # A damaged installation has an entry without a version.
     return {name: version for name, version in found.items() if version}
-
-
-def _quietly(read: Callable[[], _Value]) -> _Value | None:
-    """What a reader gives, or None: no odd kernel or damaged installation may stop a line."""
-    try:
-        return read()
-    except Exception:  # noqa: BLE001 - describing a device is never worth an error
-        return None

@@ -11,10 +11,12 @@
     ├── ScoreError              3   a network gave NaN or infinity
     ├── ExportError             4   tracing failed, or the exported graph decides differently
     ├── CalibrationError        4   too few pictures for the promise
+    ├── AuditError              4   a decision log is not whole and unaltered
     ├── EngineError             5   cannot be loaded or run on this device
     │   └── CertificateError    4   decides differently from what its package was certified for
     ├── SourceError             5   a camera that does not open, stalls or changes its size
-    └── StorageError            5   decisions can no longer be written
+    ├── StorageError            5   decisions can no longer be written
+    └── ListenError             5   nobody could reach a server at this address
 
 Each message says what was found, what was wanted and what to do.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AuditError",
     "CalibrationError",
     "CertificateError",
     "CheckpointError",
@@ -31,6 +34,7 @@ __all__ = [
     "DatasetError",
     "EngineError",
     "ExportError",
+    "ListenError",
     "PackageError",
     "PictureError",
     "ScoreError",
@@ -92,6 +96,12 @@ class CalibrationError(SsnEdgeError):
     exit_code = 4
 
 
+class AuditError(SsnEdgeError):
+    """A decision log is not whole and unaltered."""
+
+    exit_code = 4
+
+
 class EngineError(SsnEdgeError):
     """An engine cannot be loaded or run on this device."""
 
@@ -112,5 +122,11 @@ class SourceError(SsnEdgeError):
 
 class StorageError(SsnEdgeError):
     """Decisions can no longer be written."""
+
+    exit_code = 5
+
+
+class ListenError(SsnEdgeError):
+    """An address that cannot be listened on: taken, or not allowed."""
 
     exit_code = 5

@@ -10,12 +10,13 @@ from pathlib import Path
 from ssn_edge_runtime.errors import StorageError
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write a file so that a reader never sees half of it, and an old one stays until then.
 
     Args:
         path: The target; its folder is made.
         data: All of it.
+        durable: Sync the folder, too, so that losing power does not bring the old file back.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written to; nothing was changed.
@@ -33,9 +34,24 @@ def write_whole(path: Path, data: bytes) -> None:
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to disk: a file that was renamed or made in it keeps its name.
+
+    Raises:
+        OSError: It cannot be opened or synced.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -17,12 +17,15 @@ from ssn_edge_runtime.decision import Decision, Reason, ScoringRule, Thresholds,
 from ssn_edge_runtime.engines import choose_engine
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.engines.cache import EngineCache
-from ssn_edge_runtime.errors import ScoreError, SsnEdgeError
+from ssn_edge_runtime.errors import ConfigError, ScoreError, SsnEdgeError
 from ssn_edge_runtime.frame_checks import check_input, measure_input
+from ssn_edge_runtime.in_force import InForce, put_in_force
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
 from ssn_edge_runtime.self_test import check_golden
+from ssn_edge_runtime.settings import DeviceSettings
+from ssn_edge_runtime.settings_store import read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Inspector:
         self._manifest = manifest
         self._precision = precision
         self._package_id = package_id
-        self._thresholds = thresholds or manifest.precisions[precision].thresholds
+        self._in_force = InForce(thresholds or manifest.precisions[precision].thresholds)
         self._package = package
         self._lock = threading.Lock()
         self._is_closed = False
@@ -76,6 +79,8 @@ class Inspector:
         engine: str = "auto",
         precision: str = "auto",
         thresholds: Thresholds | None = None,
+        settings: DeviceSettings | str | Path | None = None,
+        recipe: str | None = None,
         self_test: bool = True,
         threads: int = 0,
         cache: EngineCache | None = None,
@@ -89,17 +94,23 @@ class Inspector:
             path: A model package, ``part.ssn``.
             engine: ``auto`` or a name of `ssn_edge_runtime.engines.ENGINES`.
             precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
-            thresholds: In place of the package's own.
+            thresholds: In place of the package's own; not together with settings.
+            settings: This device's, or their file; see `apply_settings`.
+            recipe: Which of their recipes.
             self_test: Whether to run `SELF_TEST_PICTURES` golden pictures first.
             threads: Of a CPU engine; 0 lets it choose.
             cache: Where plans and device certificates are; None for this device's.
 
         Raises:
-            ConfigError: An engine that is not known, or a precision that is not in the package.
+            ConfigError: An engine that is not known, a precision that is not in the package, or
+                settings that cannot be used or are for another package.
             PackageError: Not a whole, unchanged package.
-            EngineError: The engine cannot be loaded here or has no device certificate that fits.
+            EngineError: The engine cannot be loaded here or has no device certificate that fits, or
+                the settings were fitted on another one.
             CertificateError: It fails the self-test.
         """
+        if settings is not None and thresholds is not None:
+            raise ConfigError("thresholds are given twice: in the settings, and beside them")
         with contextlib.ExitStack() as opened:
             package = opened.enter_context(Package.open(path))
             choice = choose_engine(
@@ -115,9 +126,18 @@ class Inspector:
                     package=package,
                 )
             )
+            if settings is not None:
+                inspector.apply_settings(settings, recipe)
+            elif recipe is not None:
+                raise ConfigError(f"recipe {recipe!r} is one of settings, and none were given")
             # The first inference allocates and compiles; it must not be the first part's.
             blank = np.zeros((*package.manifest.geometry.input_size_hw, 3), dtype=np.uint8)
-            inspector._engine.infer(blank, pixel_threshold=inspector._thresholds.pixel)
+            in_force = inspector._in_force
+            inspector._engine.infer(
+                blank,
+                pixel_threshold=in_force.thresholds.pixel,
+                region_mask=in_force.region_mask,
+            )
             if self_test:
                 inspector.self_test(limit=SELF_TEST_PICTURES)
             opened.pop_all()
@@ -143,8 +163,45 @@ class Inspector:
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
         timings = _Stopwatch()
-        decision = self._decision(frame, timings)
-        return replace(decision, timings_ms=timings.stop())
+        in_force = self._in_force  # once: a part is judged with old settings or with new ones
+        decision = self._decision(frame, timings, in_force)
+        return replace(
+            decision,
+            timings_ms=timings.stop(),
+            settings_id=in_force.settings_id,
+            recipe=in_force.recipe,
+        )
+
+    def apply_settings(
+        self, settings: DeviceSettings | str | Path, recipe: str | None = None
+    ) -> None:
+        """Judge with these settings from the next part on; a part in hand keeps the old ones.
+
+        Args:
+            settings: This device's, or their file. A region's mask file is looked for beside it.
+            recipe: Which of their recipes; None for the general settings.
+
+        Raises:
+            ConfigError: They cannot be used or are for another package; the old ones stay in force.
+            EngineError: They were fitted on another engine, or for other precisions only.
+            RuntimeError: The inspector is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the inspector is closed")
+        folder = None
+        if not isinstance(settings, DeviceSettings):
+            folder = Path(settings).parent
+            settings = read_settings(Path(settings))
+        self._in_force = put_in_force(
+            settings,
+            self._manifest,
+            package_id=self._package_id,
+            precision=self._precision,
+            engine=self.engine_name,
+            engine_sha256=self.engine_sha256,
+            recipe=recipe,
+            folder=folder,
+        )
 
     def self_test(self, limit: int | None = None) -> int:
         """Run golden pictures of the package and compare with what it was certified for.
@@ -196,7 +253,22 @@ class Inspector:
     @property
     def thresholds(self) -> Thresholds:
         """The cut-offs in force."""
-        return self._thresholds
+        return self._in_force.thresholds
+
+    @property
+    def settings(self) -> DeviceSettings | None:
+        """The device settings in force; None for the package's own thresholds."""
+        return self._in_force.settings
+
+    @property
+    def settings_id(self) -> str | None:
+        """Their SHA-256; it is in each record."""
+        return self._in_force.settings_id
+
+    @property
+    def recipe(self) -> str | None:
+        """Which of their recipes."""
+        return self._in_force.recipe
 
     @property
     def scoring_rule(self) -> ScoringRule:
@@ -229,7 +301,9 @@ class Inspector:
         """Close it."""
         self.close()
 
-    def _decision(self, frame: ByteImage | None, timings: _Stopwatch) -> Decision:
+    def _decision(
+        self, frame: ByteImage | None, timings: _Stopwatch, in_force: InForce
+    ) -> Decision:
         if frame is None:
             return unknown(Reason.NO_FRAME, "there is no frame")
         failure = Reason.BAD_FRAME  # what it is if something unforeseen happens now
@@ -237,7 +311,7 @@ class Inspector:
             check_frame(frame)
             failure = Reason.FRAME_SIZE
             frame_size_hw = (frame.shape[0], frame.shape[1])
-            self._check_frame_size(frame_size_hw)
+            self._check_frame_size(frame_size_hw, in_force)
             failure = Reason.BAD_FRAME
             pixels = preprocess(frame, self.geometry)
             fault = check_input(measure_input(pixels), self._manifest.input_statistics)
@@ -247,15 +321,21 @@ class Inspector:
             failure = Reason.ENGINE_ERROR
             with self._lock:  # until the decision has copied the engine's arrays
                 timings.skip()
-                judgement = self._engine.infer(pixels, pixel_threshold=self._thresholds.pixel)
+                judgement = self._engine.infer(
+                    pixels,
+                    pixel_threshold=in_force.thresholds.pixel,
+                    region_mask=in_force.region_mask,
+                )
                 timings.lap("infer")
                 failure = Reason.INVALID_OUTPUT
                 decision = decide(
                     judgement,
-                    thresholds=self._thresholds,
+                    thresholds=in_force.thresholds,
                     rule=self.scoring_rule,
                     geometry=self.geometry,
                     frame_size_hw=frame_size_hw,
+                    review=in_force.review,
+                    region_mask=in_force.region_mask,
                 )
             timings.lap("postprocess")
         except ScoreError as error:
@@ -270,7 +350,7 @@ class Inspector:
             return unknown(failure, f"{type(error).__name__}: {first_line}")
         return decision
 
-    def _check_frame_size(self, frame_size_hw: tuple[int, int]) -> None:
+    def _check_frame_size(self, frame_size_hw: tuple[int, int], in_force: InForce) -> None:
         """Refuse a frame that is not the camera's whose parts were learnt."""
         trained = self._manifest.frame_size_hw
         if trained is not None and frame_size_hw != trained:
@@ -280,6 +360,13 @@ class Inspector:
                 f"{trained_width} x {trained_height}; set the camera back, or train on its pictures"
             )
         self.geometry.region_xywh(frame_size_hw)
+        drawn = in_force.region_frame_size_hw
+        if drawn is not None and frame_size_hw != drawn:
+            raise FrameError(
+                f"the frame has {frame_size_hw[1]} x {frame_size_hw[0]} pixels, the settings' "
+                f"region was drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw it "
+                "again"
+            )
 
 
 class _Stopwatch:

@@ -9,23 +9,27 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from threading import Event
 from time import monotonic, monotonic_ns
-from typing import Protocol
+from typing import Protocol, cast
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
-from ssn_edge_runtime.defects import Defect
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
+from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks
 from ssn_edge_runtime.record import (
     MAX_DEFECTS,
-    TIMING_STAGES,
     DecisionRecord,
+    EventKind,
+    EventRecord,
+    Scalar,
     boot_id,
     clock_synchronised,
 )
 from ssn_edge_runtime.sinks.base import Follower, PictureNames
 from ssn_edge_runtime.sinks.journal import Journal
+from ssn_edge_runtime.sound_decision import is_sound
 from ssn_edge_runtime.sources.base import Source
 from ssn_edge_runtime.sources.reader import Captured, Reader
+from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
 from ssn_edge_runtime.summary import LineSummary, Tally
 
 FRAME_TIMEOUT_S = 5.0
@@ -63,27 +67,28 @@ class Judge(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ReopenBudget:
-    """How often a lost camera is opened again before the line gives up.
+class LineObserver(Protocol):
+    """Watches a run: counts, raises alarms, changes settings between parts, may halt the line.
 
-    Args:
-        attempts: Openings in a row; 0 gives up at once.
-        pause_s: Wait before each, in seconds.
-        healthy_s: Seconds of frames after which the attempts are given back.
+    It never changes a verdict that was given, and what it raises ends the run.
     """
 
-    attempts: int = 10
-    pause_s: float = 2.0
-    healthy_s: float = 60.0
+    def before_part(self) -> Decision | None:
+        """A part is about to be judged; the `unknown` that it gets instead, if it must not be."""
+        ...
 
-    def __post_init__(self) -> None:
-        """Refuse a loop that would spin or wait backwards."""
-        if self.attempts < 0 or not self.pause_s > 0 or not self.healthy_s > 0:
-            raise ConfigError(
-                f"{self.attempts} attempts with a pause of {self.pause_s} s are no budget for "
-                "opening a camera again; attempts must be 0 or more, times above 0"
-            )
+    def after_part(self, record: DecisionRecord) -> None:
+        """A part's record is written."""
+        ...
+
+    def take_events(self) -> Sequence[EventRecord]:
+        """What the journal is to note, once each."""
+        ...
+
+    @property
+    def halted(self) -> str | None:
+        """Why the line must not go on; None for no reason."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +115,17 @@ def run_line(
     reopen: ReopenBudget | None = None,
     on_decision: OnDecision | None = None,
     on_end: Callable[[LineSummary], None] | None = None,
+    observer: LineObserver | None = None,
+    is_shadow: bool = False,
+    start_detail: Mapping[str, Scalar] | None = None,
 ) -> LineSummary:
     """Judge all frames of a source; each gets one record, in order, before anything else is told.
 
     A reader thread reads ahead; the judge runs in the caller's thread. A camera's frames that come
     while the judge is busy are dropped, all but the newest, and counted; a recording waits.
 
-    What goes wrong becomes `unknown`: a damaged picture (`bad_frame`), the very pixels of the frame
-    before (`frozen_frame`) or another size than the run's first frame (`frame_size`) from a camera,
+    What goes wrong becomes `unknown`: a damaged picture or incomplete frame (`bad_frame`), what
+    `frame_stream_checks` finds in a camera's frames (`frozen_frame`, `frame_size`, `stale_frame`),
     a judge that raises (`engine_error`) or answers with something that is no sound decision
     (`invalid_output`), a source that stalls or fails (`no_frame`, once for each outage). A lost
     camera is then opened again within a budget.
@@ -143,6 +151,11 @@ def run_line(
         on_decision: Called for each part once its record is written, before the followers; what it
             raises ends the run.
         on_end: Called once with the summary, also when the run ends with an error.
+        observer: Watches the run, and may halt it: the run then ends after the part in hand, as
+            with `stop`, and `observer.halted` says why.
+        is_shadow: Judge and record, drive nothing: `on_decision` is never called. The journal's
+            start event says so.
+        start_detail: More that the start event is to say.
 
     Returns:
         The summary.
@@ -164,7 +177,9 @@ def run_line(
         stop=Event() if stop is None else stop,
         frame_timeout_s=frame_timeout_s,
         budget=ReopenBudget() if reopen is None else reopen,
-        on_decision=on_decision,
+        on_decision=None if is_shadow else on_decision,
+        observer=observer,
+        start_detail={"shadow": is_shadow, **(start_detail or {})},
     )
     try:
         line.run()
@@ -190,6 +205,8 @@ class _Line:
         frame_timeout_s: float,
         budget: ReopenBudget,
         on_decision: OnDecision | None,
+        observer: LineObserver | None,
+        start_detail: Mapping[str, Scalar],
     ) -> None:
         self._source = source
         self._judge = judge
@@ -198,13 +215,15 @@ class _Line:
         self._max_frames = max_frames
         self._stop = stop
         self._frame_timeout_s = frame_timeout_s
-        self._budget = budget
+        self._reopening = Reopening(budget)
+        self._checks = FrameStreamChecks.for_source(source)
         self._on_decision = on_decision
+        self._observer = observer
+        self._start_detail = start_detail
+        # A judge of one's own need not know settings.
+        self._settings_id = cast("str | None", getattr(judge, "settings_id", None))
+        self._recipe = cast("str | None", getattr(judge, "recipe", None))
         self._tally = Tally()
-        self._shape: tuple[int, ...] | None = None
-        self._last_sha256: str | None = None
-        self._attempts = 0
-        self._opened_s = monotonic()
         self._last_index: int | None = None
         self._drops: _Drops | None = None
         self._drops_logged_s = monotonic()
@@ -213,9 +232,25 @@ class _Line:
 
     def run(self) -> None:
         """Go through the source to its end, opening a lost camera again."""
+        self._journal.note(
+            EventRecord.now(
+                EventKind.START,
+                {
+                    "source": self._source.name,
+                    "package_id": self._judge.package_id,
+                    "precision": self._judge.precision,
+                    "engine": self._judge.engine_name,
+                    "engine_sha256": self._judge.engine_sha256,
+                    "settings_id": self._settings_id,
+                    "recipe": self._recipe,
+                    **self._start_detail,
+                },
+            )
+        )
+        self._decide_open_triggers()
         while True:
             failure = self._run_until_end()
-            if failure is None:
+            if failure is None or self._is_halted():
                 return
             if self._is_stuck:
                 raise SourceError(
@@ -223,9 +258,12 @@ class _Line:
                 ) from failure
             if not self._source.is_live:
                 raise failure
-            logger.warning("%s; trying to open it again", failure)
-            if not self._open_again(failure):
+            self._note_source(EventKind.SOURCE_LOST, _one_line(failure))
+            if not self._reopening.open_again(self._source, failure, self._stop):
                 return
+            self._note_source(EventKind.SOURCE_BACK, f"after {self._reopening.attempts} attempts")
+            self._tally.reopened += 1
+            self._checks.reopened()
 
     def summary(self) -> LineSummary:
         """The run so far."""
@@ -233,12 +271,10 @@ class _Line:
 
     def _run_until_end(self) -> SourceError | None:
         """Judge until the source or the run ends; returns the source's failure, if it failed."""
-        reader = Reader(
-            self._source, timeout_s=self._frame_timeout_s, last_sha256=self._last_sha256
-        )
+        reader = Reader(self._source, timeout_s=self._frame_timeout_s)
         try:
             with reader:
-                while self._tally.frames < self._max_frames:
+                while self._tally.frames < self._max_frames and not self._is_halted():
                     try:
                         captured = reader.take(self._stop)
                     except SourceError as error:
@@ -252,14 +288,20 @@ class _Line:
                     self._after_frame(captured)
             return None
         finally:
-            self._last_sha256 = reader.last_sha256
-            self._log_drops()
             self._is_stuck = reader.is_stuck
+            self._log_drops()
+
+    def _is_halted(self) -> bool:
+        return self._observer is not None and self._observer.halted is not None
+
+    def _note_events(self) -> None:
+        if self._observer is not None:
+            for event in self._observer.take_events():
+                self._journal.note(event)
 
     def _after_frame(self, captured: Captured) -> None:
         now_s = monotonic()
-        if self._attempts and now_s - self._opened_s > self._budget.healthy_s:
-            self._attempts = 0
+        self._reopening.frame_came()
         part = captured.frame or captured.damage
         if part is not None:
             self._count_drops(part.index)
@@ -279,6 +321,18 @@ class _Line:
     def _log_drops(self) -> None:
         drops, self._drops = self._drops, None
         if drops is not None:
+            self._journal.note(
+                EventRecord.now(
+                    EventKind.DROP_RANGE,
+                    {
+                        "source": self._source.name,
+                        "cause": "the judge was busy",
+                        "frames": drops.count,
+                        "first_frame_index": drops.first,
+                        "last_frame_index": drops.last,
+                    },
+                )
+            )
             logger.info(
                 "%s: %d frames between %d and %d were dropped, newer ones came while the judge was "
                 "busy",
@@ -288,44 +342,42 @@ class _Line:
                 drops.last,
             )
 
-    def _open_again(self, failure: SourceError) -> bool:
-        """Open a lost camera again; False if the run was stopped meanwhile."""
-        self._source.close()
-        while self._attempts < self._budget.attempts:
-            self._attempts += 1
-            if self._stop.wait(self._budget.pause_s):
-                return False
-            try:
-                self._source.open()
-            except SourceError as error:
-                logger.info("attempt %d: %s", self._attempts, error)
-                failure = error
-                continue
-            self._opened_s = monotonic()
-            self._tally.reopened += 1
-            logger.info("%s: is back", self._source.name)
-            return True
-        raise SourceError(
-            f"{failure} (given up after {self._attempts} attempts to open it again)"
-        ) from failure
+    def _note_source(self, event: EventKind, what: str) -> None:
+        self._journal.note(EventRecord.now(event, {"source": self._source.name, "what": what}))
+
+    def _decide_open_triggers(self) -> None:
+        """Triggers that an earlier run of the folder accepted and never decided."""
+        for trigger in self._journal.open_triggers:
+            self._journal.write(
+                DecisionRecord(
+                    sequence=trigger.sequence,
+                    source=trigger.source,
+                    part_id=trigger.part_id,
+                    decided_at=datetime.now(timezone.utc),
+                    verdict=Verdict.UNKNOWN,
+                    reason=Reason.RESTART,
+                    detail="the run that accepted this trigger ended before it was decided",
+                    timings_ms={},
+                    package_id=self._judge.package_id,
+                    trigger_id=trigger.trigger_id,
+                    trigger_at=trigger.trigger_at,
+                    monotonic_ns=monotonic_ns(),
+                    boot_id=boot_id(),
+                    clock_synchronised=clock_synchronised(),
+                )
+            )
 
     def _judged(self, captured: Captured) -> Decision:
+        instead = None if self._observer is None else self._observer.before_part()
+        self._note_events()
         frame = captured.frame
         if frame is None:
             return unknown(Reason.BAD_FRAME, _one_line(captured.damage))
-        if self._source.is_live:
-            if self._shape is None:
-                self._shape = frame.image.shape
-            if frame.image.shape != self._shape:
-                return unknown(
-                    Reason.FRAME_SIZE,
-                    f"the camera gives {_shape_text(frame.image.shape)} now, "
-                    f"it began with {_shape_text(self._shape)}",
-                )
-            if captured.is_repeat:
-                return unknown(
-                    Reason.FROZEN_FRAME, "the camera repeats the frame before, bit by bit"
-                )
+        fault = self._checks.check(frame)
+        if fault is not None:
+            return unknown(fault.reason, fault.detail)
+        if instead is not None:
+            return instead
         try:
             decision = self._judge.inspect(frame.image)
         except Exception as error:  # the loop's one broad handler; it answers UNKNOWN
@@ -333,17 +385,38 @@ class _Line:
             if self._engine_errors == 1:  # repeats are counted, in the summary's reasons
                 logger.exception("the judge failed")
             return unknown(Reason.ENGINE_ERROR, _one_line(f"the judge failed: {error!r}"))
-        if not _is_sound(decision):
+        if not is_sound(decision):
             return unknown(Reason.INVALID_OUTPUT, "the judge gave no sound decision")
         return decision
 
     def _deliver(self, decision: Decision, captured: Captured | None) -> None:
-        """Journal first, then whoever acts on the verdict, then the followers."""
+        """Journal first, then whoever acts on the verdict, then the followers.
+
+        Raises:
+            StorageError: The part was not recorded; or it was, as `unknown`, and no further one is.
+        """
+        trouble = self._storage_trouble()
+        if trouble is not None:
+            decision = unknown(Reason.STORAGE_ERROR, _one_line(trouble))
+        self._record(decision, captured)
+        if trouble is not None:
+            raise trouble
+
+    def _storage_trouble(self) -> StorageError | None:
+        """Why the journal is about to fail, while it can still take a part's record."""
+        try:
+            self._journal.check()
+        except StorageError as error:
+            return error
+        return None
+
+    def _record(self, decision: Decision, captured: Captured | None) -> None:
         judged_ns = monotonic_ns()
         decided_at = datetime.now(timezone.utc)
         frame = None if captured is None else captured.frame
         damage = None if captured is None else captured.damage
         part = frame or damage
+        self._follow_settings(decision)
         sequence = self._journal.next_sequence
         names = PictureNames()
         for follower in self._followers:
@@ -382,6 +455,8 @@ class _Line:
             overlay=names.overlay,
             timings_ms=timings_ms,
             package_id=self._judge.package_id,
+            settings_id=self._settings_id,
+            recipe=self._recipe,
             precision=self._judge.precision,
             engine=self._judge.engine_name,
             engine_sha256=self._judge.engine_sha256,
@@ -389,7 +464,6 @@ class _Line:
             boot_id=boot_id(),
             clock_synchronised=clock_synchronised(),
             frame_sha256=None if captured is None else captured.sha256,
-            previous=self._journal.head,
         )
         self._journal.write(record)
 
@@ -402,11 +476,32 @@ class _Line:
         )
         if self._on_decision is not None:
             self._on_decision(record, decision)
+        if self._observer is not None:
+            self._observer.after_part(record)
+            self._note_events()
         for follower in self._followers:
             try:
                 follower.write(record, frame, decision)
             except (StorageError, OSError) as error:
                 self._follower_failed(error)
+
+    def _follow_settings(self, decision: Decision) -> None:
+        """A change of settings is in the journal before the first part that they judged."""
+        found = decision.settings_id, decision.recipe
+        if decision.settings_id is None or found == (self._settings_id, self._recipe):
+            return  # the line's own decision, or nothing new
+        self._journal.note(
+            EventRecord.now(
+                EventKind.SETTINGS,
+                {
+                    "settings_id": found[0],
+                    "recipe": found[1],
+                    "previous_settings_id": self._settings_id,
+                    "previous_recipe": self._recipe,
+                },
+            )
+        )
+        self._settings_id, self._recipe = found
 
     def _follower_failed(self, error: Exception) -> None:
         self._tally.followers_failed += 1
@@ -414,37 +509,5 @@ class _Line:
             logger.warning("a follower failed, the line goes on: %s", _one_line(error))
 
 
-def _is_sound(decision: object) -> bool:
-    """Whether a judge's answer is a decision that holds together and can be written down."""
-    if (
-        not isinstance(decision, Decision)
-        or not isinstance(decision.verdict, Verdict)
-        or not isinstance(decision.reason, Reason)
-        or (decision.verdict is Verdict.PASS) != (decision.reason is Reason.NONE)
-        or not isinstance(decision.defects, tuple)
-        or not all(isinstance(defect, Defect) for defect in decision.defects)
-        or not isinstance(decision.timings_ms, Mapping)
-    ):
-        return False
-    numbers = [decision.score, decision.raw_score, decision.threshold]
-    numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
-    for defect in decision.defects:
-        numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)
-    if not all(number is None or _is_number(number) for number in numbers):
-        return False
-    raw_score, threshold = decision.raw_score, decision.threshold
-    contradicts = raw_score is not None and threshold is not None and raw_score >= threshold
-    return not (decision.verdict is Verdict.PASS and contradicts)
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a number that JSON holds; NumPy's own are none, but for float64."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
 def _one_line(what: object) -> str:
     return " ".join(str(what).split())[:LONGEST_DETAIL]
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(side) for side in shape)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from typing import Any, cast
 
 from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, plain_rule
 from ssn_edge_runtime.errors import ConfigError, PackageError
@@ -25,16 +23,10 @@ from ssn_edge_runtime.manifest import (
     Tolerance,
 )
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
+from ssn_edge_runtime.strict_json import Fields, canonical_json
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}(/[a-z0-9][a-z0-9_.-]{0,99})?")
-
-
-def canonical_json(document: object) -> bytes:
-    """The one byte form of a JSON document: sorted keys, no blanks, UTF-8, no NaN."""
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
 
 
 def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
@@ -139,86 +131,15 @@ def manifest_from_json(data: bytes) -> Manifest:
         raise PackageError(f"manifest.json: {error}") from error
 
 
-class _Fields:
-    """A JSON object whose fields are taken one by one, each with its type."""
+class _Fields(Fields):
+    """A JSON object of the manifest; what is wrong with it makes the package unusable."""
 
     def __init__(self, document: object, where: str) -> None:
-        if not isinstance(document, dict):
-            raise PackageError(f"manifest.json: {where} is not an object")
-        self._left = cast(dict[str, Any], dict(document))
-        self._where = where
-
-    def take(self, key: str) -> Any:  # the callers below narrow it
-        if key not in self._left:
-            raise PackageError(f"manifest.json: {self._where} lacks {key!r}")
-        return self._left.pop(key)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._left)
-
-    def done(self) -> None:
-        if self._left:
-            raise PackageError(f"manifest.json: {self._where} has an unknown {min(self._left)!r}")
-
-    def text(self, key: str) -> str:
-        value = self.take(key)
-        if not isinstance(value, str):
-            raise self.wrong(key, "a text")
-        return value
-
-    def number(self, key: str) -> float:
-        return _number(self.take(key), f"{self._where}.{key}")
-
-    def whole(self, key: str) -> int:
-        value = self.take(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.wrong(key, "a whole number")
-        return value
-
-    def truth(self, key: str) -> bool:
-        value = self.take(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.take(key)
-        if value not in choices:
-            raise self.wrong(key, f"one of {', '.join(choices)}")
-        return cast(str, value)
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        value = self.take(key)
-        if not isinstance(value, list) or len(value) != count:
-            raise self.wrong(key, f"a list of {count} numbers")
-        return tuple(_number(each, f"{self._where}.{key}") for each in value)
-
-    def entries(self, key: str) -> dict[str, Any]:
-        value = self.take(key)
-        if not isinstance(value, dict):
-            raise self.wrong(key, "an object")
-        return cast(dict[str, Any], value)
-
-    def items(self, key: str) -> list[Any]:
-        value = self.take(key)
-        if not isinstance(value, list):
-            raise self.wrong(key, "a list")
-        return value
-
-    def wrong(self, key: str, wanted: str) -> PackageError:
-        return PackageError(f"manifest.json: {self._where}.{key} is not {wanted}")
+        super().__init__(document, where, refusal=_refusal)
 
 
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PackageError(f"manifest.json: {where} is not a number")
-    try:
-        number = float(value)
-    except OverflowError as error:
-        raise PackageError(f"manifest.json: {where} is out of range") from error
-    if not math.isfinite(number):
-        raise PackageError(f"manifest.json: {where} is not finite")
-    return number
+def _refusal(what: str) -> PackageError:
+    return PackageError(f"manifest.json: {what}")
 
 
 def _manifest(fields: _Fields) -> Manifest:
@@ -320,7 +241,6 @@ def _precision(name: str, fields: _Fields) -> PrecisionEntry:
             f"manifest.json: precision {name!r} is not one of {', '.join(PRECISIONS)}"
         )
     thresholds = _Fields(fields.take("thresholds"), f"precisions.{name}.thresholds")
-    min_area = thresholds.take("min_area_px")
     risk = _Fields(fields.take("risk"), f"precisions.{name}.risk")
     tolerance = _Fields(fields.take("tolerance"), f"precisions.{name}.tolerance")
     entry = PrecisionEntry(
@@ -329,7 +249,7 @@ def _precision(name: str, fields: _Fields) -> PrecisionEntry:
         thresholds=Thresholds(
             image=thresholds.number("image"),
             pixel=thresholds.number("pixel"),
-            min_area_px=None if min_area is None else _number(min_area, "min_area_px"),
+            min_area_px=thresholds.number_or_none("min_area_px"),
         ),
         risk=Risk(
             max_false_reject=risk.number("max_false_reject"),

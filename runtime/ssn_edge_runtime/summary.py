@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
-import numpy as np
-
+from ssn_edge_runtime.latency import LatencySummary, StageLatencies
 from ssn_edge_runtime.record import DecisionRecord
-
-RESERVOIR = 8192
-"""Latencies kept for each stage; beyond that, an even random share of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatencySummary:
-    """Latency of one stage in milliseconds, over `count` parts."""
-
-    count: int
-    p50: float
-    p95: float
-    p99: float
-    max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +31,7 @@ class LineSummary:
         throughput_fps: Frames a second over that time.
         latency_ms: By stage: those of the records, then `write` (the journal), and `total` from
             capture until the record is written.
+        latency_histograms: The same, bucket by bucket; see `LatencyHistogram.to_dict`.
     """
 
     frames: int
@@ -62,36 +47,11 @@ class LineSummary:
     duration_s: float
     throughput_fps: float
     latency_ms: Mapping[str, LatencySummary]
+    latency_histograms: Mapping[str, object] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The summary as a JSON object."""
         return asdict(self)
-
-
-class Reservoir:
-    """An even random sample of a stream of latencies, in memory that does not grow."""
-
-    def __init__(self, capacity: int = RESERVOIR) -> None:
-        self._values = np.zeros(capacity)
-        self._count = 0
-        self._max = 0.0
-        self._random = random.Random(0)
-
-    def add(self, ms: float) -> None:
-        """Take one latency."""
-        place = self._count
-        if place >= len(self._values):
-            place = self._random.randrange(self._count + 1)
-        if place < len(self._values):
-            self._values[place] = ms
-        self._count += 1
-        self._max = max(self._max, ms)
-
-    def summary(self) -> LatencySummary:
-        """Percentiles of the sample, and the true maximum; at least one latency is needed."""
-        kept = self._values[: min(self._count, len(self._values))]
-        p50, p95, p99 = (float(value) for value in np.percentile(kept, (50, 95, 99)))
-        return LatencySummary(self._count, p50, p95, p99, self._max)
 
 
 class Tally:
@@ -105,7 +65,7 @@ class Tally:
         self._verdicts = Counter({"pass": 0, "fail": 0, "unknown": 0})
         self._reasons: Counter[str] = Counter()
         self._sequences: tuple[int, int] | None = None
-        self._stages: dict[str, Reservoir] = {}
+        self._latencies = StageLatencies()
         self._started_s = perf_counter()
 
     def add(self, record: DecisionRecord, timings_ms: Mapping[str, float | None]) -> None:
@@ -114,9 +74,7 @@ class Tally:
         self._reasons[record.reason.value] += 1
         first = record.sequence if self._sequences is None else self._sequences[0]
         self._sequences = (first, record.sequence)
-        for stage, ms in timings_ms.items():
-            if ms is not None:
-                self._stages.setdefault(stage, Reservoir()).add(ms)
+        self._latencies.record_ms(timings_ms)
 
     def summary(self, *, pictures_shed: int) -> LineSummary:
         """The run so far."""
@@ -135,5 +93,6 @@ class Tally:
             followers_failed=self.followers_failed,
             duration_s=duration_s,
             throughput_fps=self.frames / duration_s if duration_s > 0 else 0.0,
-            latency_ms={stage: values.summary() for stage, values in self._stages.items()},
+            latency_ms=self._latencies.summaries(),
+            latency_histograms=self._latencies.to_dict(),
         )

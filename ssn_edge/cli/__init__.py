@@ -11,6 +11,7 @@ import typer
 
 import ssn_edge
 from ssn_edge.cli import (
+    audit,
     benchmark,
     build,
     data,
@@ -20,8 +21,11 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    replay,
     reproduce,
     run,
+    service,
+    settings,
     train,
     verify,
 )
@@ -48,10 +52,14 @@ for verb in (
     benchmark.benchmark,
     verify.verify,
     info.info,
+    audit.audit,
+    replay.replay,
     reproduce.reproduce,
 ):
     app.command()(verb)
 app.add_typer(data.app, name="data")
+app.add_typer(settings.app, name="settings")
+app.add_typer(service.app, name="service")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 

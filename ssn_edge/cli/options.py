@@ -77,6 +77,18 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def parse_decimals(text: str, option: str) -> tuple[float, ...]:
+    """``1.5,2.5`` as numbers.
+
+    Raises:
+        ConfigError: Anything else.
+    """
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise _wrong(option, text, "numbers with commas between, such as 1.5,2.5,") from None
+
+
 def parse_words(text: str, option: str) -> tuple[str, ...]:
     """``fp32,int8`` as words.
 

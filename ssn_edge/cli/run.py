@@ -17,18 +17,26 @@ from ssn_edge.cli.options import (
     JsonOption,
     PackageOption,
     PrecisionOption,
+    parse_share,
     project_settings,
 )
 
 if TYPE_CHECKING:
     from ssn_edge_runtime.summary import LineSummary
+    from ssn_edge_runtime.supervision import Supervisor
+
+EXIT_HALTED = 4
+"""The line halted itself: a gate that refused."""
 
 
 def run(
     context: typer.Context,
     device: Annotated[
         str | None,
-        typer.Option(help="Camera (/dev/video0), video file, folder of pictures or one picture."),
+        typer.Option(
+            help="Camera (/dev/video0, v4l2:..., rtsp://..., gst:..., genicam:...), watch:FOLDER, "
+            "test:, video file, folder of pictures or one picture; see runtime/README.md."
+        ),
     ] = None,
     package: PackageOption = None,
     output: Annotated[
@@ -42,31 +50,175 @@ def run(
     durable: Annotated[
         bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Device key that signs the log's heads; made if it is not there."),
+    ] = None,
+    sqlite: Annotated[
+        Path | None, typer.Option(help="Database that follows the log, beside the line.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="CSV file that follows the log, beside the line.")
+    ] = None,
+    evidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
+        ),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="This device's settings; without it settings.json, if it is here."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Judge and record, but drive nothing.")
+    ] = False,
+    alarm_after: Annotated[
+        int | None, typer.Option(help="Alarm after so many fails or unknowns in a row.")
+    ] = None,
+    halt_after: Annotated[
+        int | None, typer.Option(help="Halt after so many fails or unknowns in a row.")
+    ] = None,
+    alarm_reject_rate: Annotated[
+        str | None, typer.Option(help="Alarm at such a share of rejects in ten minutes, as 5%.")
+    ] = None,
+    halt_reject_rate: Annotated[
+        str | None, typer.Option(help="Halt at such a share of rejects in ten minutes, as 20%.")
+    ] = None,
+    max_temperature: Annotated[
+        float | None, typer.Option(help="Above it, in degrees C, every part is unknown.")
+    ] = None,
+    realtime: Annotated[
+        int | None, typer.Option(help="Real-time priority to ask for, 1 to 99.")
+    ] = None,
+    lock_memory: Annotated[
+        bool, typer.Option("--lock-memory", help="Ask that memory is never swapped out.")
+    ] = False,
+    hardware_watchdog: Annotated[
+        Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer frames that local programs send, in place of a camera's: "
+            "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
+        ),
+    ] = None,
+    trigger: Annotated[
+        str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
+    ] = "free",
+    policy: Annotated[
+        str, typer.Option(help="Free-running, frames beyond the engine: latest, every or block.")
+    ] = "latest",
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Trigger or exposure to verdict; default the settings', or 500."),
+    ] = None,
+    min_interval_ms: Annotated[
+        float, typer.Option(help="A trigger sooner than this after the last is a bounce.")
+    ] = 0.0,
+    exposure_delay_ms: Annotated[
+        float, typer.Option(help="From the trigger to the earliest exposure of its part.")
+    ] = 0.0,
+    exposure_window_ms: Annotated[
+        float | None, typer.Option(help="From that to the latest; default: until the deadline.")
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Unix socket for triggers as lines: trigger ID [PART].")
+    ] = None,
+    single_process: Annotated[
+        bool,
+        typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Camera to verdicts, one record for each frame.
+    """Camera to verdicts, one record for each frame; or frames of other programs to answers.
 
-    Ctrl-C ends after the part in hand.
+    Ctrl-C ends after the part in hand. A limit on rejects that is reached raises an alarm, or halts
+    the line (exit code 4); it never changes how parts are judged.
+    Ctrl-C ends after the parts in hand.
 
-    Example: ssn-edge run --device /dev/video0
+    Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """
     with reporting(context) as out:
-        from ssn_edge.line import LineRequest, run_package
-        from ssn_edge.project import find_package
+        if listen is not None:
+            from ssn_edge.cli.serving import serve
 
-        settings = project_settings().run
+            given = {
+                "--device": device,
+                "--output": output,
+                "--keep": keep,
+                "--max-frames": max_frames,
+                "--durable": durable or None,
+                "--shadow": shadow or None,
+                "--alarm-after": alarm_after,
+                "--halt-after": halt_after,
+                "--alarm-reject-rate": alarm_reject_rate,
+                "--halt-reject-rate": halt_reject_rate,
+                "--max-temperature": max_temperature,
+                "--realtime": realtime,
+                "--lock-memory": lock_memory or None,
+                "--hardware-watchdog": hardware_watchdog,
+            }
+            with _stop_on_signal() as stop:
+                serve(
+                    out,
+                    listen,
+                    package=package,
+                    engine=engine,
+                    precision=precision,
+                    settings=settings,
+                    recipe=recipe,
+                    refused=[name for name, value in given.items() if value is not None],
+                    stop=stop,
+                    as_json=as_json,
+                )
+            return
+        from ssn_edge.line import LineRequest, deadline_ms_of, run_package
+        from ssn_edge.project import find_package, find_settings
+        from ssn_edge_runtime.supervision import Overrides
+
+        project = project_settings().run
+        in_force = find_settings(settings, default=Path(project.settings))
         request = LineRequest(
-            device=device or settings.device,
+            device=device or project.device,
             package=find_package(package),
-            output=output or Path(settings.output),
-            keep=keep or settings.keep,
-            engine=engine or settings.engine,
-            precision=precision or settings.precision,
+            output=output or Path(project.output),
+            keep=keep or project.keep,
+            engine=engine or project.engine,
+            precision=precision or project.precision,
             durable=durable,
             max_frames=max_frames,
+            settings=in_force,
+            recipe=recipe,
+            is_shadow=shadow,
+            limits=Overrides(
+                alarm_after=alarm_after,
+                halt_after=halt_after,
+                alarm_reject_rate=_share(alarm_reject_rate, "--alarm-reject-rate"),
+                halt_reject_rate=_share(halt_reject_rate, "--halt-reject-rate"),
+                max_temperature_c=max_temperature,
+            ),
+            realtime=realtime,
+            lock_memory=lock_memory,
+            hardware_watchdog=hardware_watchdog,
+            key=key,
+            sqlite=sqlite,
+            csv=csv,
+            evidence_bytes=None if evidence is None else int(evidence * 1e9),
+            single_process=single_process,
+            trigger=trigger,
+            policy=policy,
+            deadline_ms=deadline_ms_of(in_force) if deadline_ms is None else deadline_ms,
+            min_interval_ms=min_interval_ms,
+            exposure_delay_ms=exposure_delay_ms,
+            exposure_window_ms=exposure_window_ms,
+            control=control,
         )
-        summaries: list[LineSummary] = []
+        ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:
             stop = opened.enter_context(_stop_on_signal())
             progress = opened.enter_context(out.progress())
@@ -78,18 +230,29 @@ def run(
                 note = "  ".join(f"{name} {count}" for name, count in counts.items())
                 progress("run", done, max_frames or done, note)
 
-            def on_end(summary: LineSummary) -> None:
+            def on_end(summary: LineSummary, supervisor: Supervisor) -> None:
                 # Also when the line ends with an error: what was decided is reported.
-                summaries.append(summary)
+                ends.append((summary, supervisor))
 
             try:
                 run_package(
-                    request, stop=stop, on_message=out.say, on_verdict=on_verdict, on_end=on_end
+                    request,
+                    stop=stop,
+                    on_message=out.say,
+                    on_verdict=on_verdict,
+                    on_end=on_end,
+                    is_device_process=True,
                 )
             finally:
-                for summary in summaries:
-                    out.result(summary.to_dict(), summary_lines(summary), as_json=as_json)
+                for summary, supervisor in ends:
+                    document = {**summary.to_dict(), "supervision": supervisor.to_dict()}
+                    lines = [*summary_lines(summary), *supervision_lines(supervisor)]
+                    out.result(document, lines, as_json=as_json)
                     out.say(f"decisions: {request.output / 'decisions.jsonl'}")
+        for _, supervisor in ends:
+            if supervisor.halted is not None:
+                out.say(f"halted: {supervisor.halted}; look at the parts, then start again")
+                raise typer.Exit(EXIT_HALTED)
 
 
 def summary_lines(summary: LineSummary) -> list[str]:
@@ -104,8 +267,8 @@ def summary_lines(summary: LineSummary) -> list[str]:
         lines.append("reasons: " + ", ".join(f"{name} {count}" for name, count in reasons.items()))
     for stage, latency in summary.latency_ms.items():
         lines.append(
-            f"  {stage:<12} p50 {latency.p50:7.2f}  p95 {latency.p95:7.2f}  "
-            f"p99 {latency.p99:7.2f}  max {latency.max:7.2f} ms"
+            f"  {stage:<12} p50 {latency.p50:7.2f}  p99 {latency.p99:7.2f}  "
+            f"p99.99 {latency.p99_99:7.2f}  max {latency.max:7.2f} ms"
         )
     lost = {
         "frames dropped": summary.dropped,
@@ -115,6 +278,28 @@ def summary_lines(summary: LineSummary) -> list[str]:
     }
     lines += [f"  {name}: {count}" for name, count in lost.items() if count]
     return lines
+
+
+def supervision_lines(supervisor: Supervisor) -> list[str]:
+    """Shifts, alarms and the device's health for a terminal."""
+    lines = []
+    for row in supervisor.counters.to_list():
+        verdicts = row["verdicts"]
+        recipe = "" if row["recipe"] is None else f" {row['recipe']}"
+        if isinstance(verdicts, dict):
+            counts = ", ".join(f"{count} {name}" for name, count in verdicts.items())
+            lines.append(f"  shift {row['shift']}{recipe}: {counts}")
+    lines += [f"  alarm: {alarm}" for alarm in supervisor.alarms]
+    health = supervisor.health
+    if health is not None and health.is_throttled:
+        lines.append(f"  the device is throttled {', '.join(health.slowed)}".rstrip())
+    if health is not None and health.hottest is not None:
+        lines.append("  hottest: {} {:.1f} degrees C".format(*health.hottest))
+    return lines
+
+
+def _share(text: str | None, option: str) -> float | None:
+    return None if text is None else parse_share(text, option)
 
 
 @contextmanager

@@ -134,9 +134,10 @@ def line_name(image: str) -> str:
 
 
 def records(decisions: Path) -> list[dict[str, Any]]:
-    """The journal of a folder of decisions."""
+    """The decisions in the journal of a folder."""
     text = (decisions / "decisions.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line for line in lines if line["kind"] == "verdict"]
 
 
 def judged(decisions: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -167,6 +168,32 @@ def test_the_run_ends_after_so_many_frames_and_the_next_one_goes_on_in_the_journ
         assert outcome.json()["frames"] == 2
     assert [each["sequence"] for each in records(tmp_path)] == [1, 2, 3, 4]
     assert verify_chain(tmp_path / "decisions.jsonl").is_whole
+
+
+def test_a_run_leaves_a_signed_log_a_database_a_table_and_evidence_and_the_audit_passes(
+    project: Project, tmp_path: Path
+) -> None:
+    outcome = ssn_edge(
+        "run", "--device", "line", "--output", tmp_path / "log", "--json", "--evidence", "0.1",
+        "--key", tmp_path / "device.key", "--sqlite", tmp_path / "line.sqlite",
+        "--csv", tmp_path / "line.csv", cwd=project.root,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    found = records(tmp_path / "log")
+    rejects = {each["sequence"] for each in found if each["verdict"] != "pass"}
+    names = [path.name for path in (tmp_path / "log" / "evidence").iterdir()]
+    assert rejects <= {int(name[:9]) for name in names}
+    database = sqlite3.connect(tmp_path / "line.sqlite")
+    rows = database.execute("SELECT sequence, part_id, verdict FROM verdicts").fetchall()
+    database.close()
+    assert rows == [(each["sequence"], each["part_id"], each["verdict"]) for each in found]
+    assert len((tmp_path / "line.csv").read_text().splitlines()) == len(found) + 1
+    audit = ssn_edge(
+        "audit", tmp_path / "log", "--head", tmp_path / "log" / "decisions.head.json",
+        "--key", tmp_path / "device.key.pub", "--json", cwd=project.root,
+    )  # fmt: skip
+    assert audit.code == 0, audit.err
+    assert audit.json()["unproven"] == []
 
 
 def test_without_defects_in_training_the_map_decides(unsupervised: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 
 import ssn_edge_runtime
 from ssn_edge_runtime import Inspector, PackageError, read_picture
+from ssn_edge_runtime.server import InspectionServer, parse_listen
 from tests.end_to_end.chain import Project
+from tests.runtime.server.clients import Client, ask, inspect
 
 
 def test_the_embedding_example_accepts_what_evaluate_passed(project: Project) -> None:
@@ -28,6 +32,35 @@ def test_the_embedding_example_accepts_what_evaluate_passed(project: Project) ->
     assert accepted == [
         name for name, each in project.verdicts.items() if each["verdict"] == "pass"
     ]
+
+
+def test_the_example_controller_accepts_what_evaluate_passed(project: Project) -> None:
+    example = Path(__file__).parents[2] / "runtime" / "examples" / "controller.py"
+    answer = subprocess.run(
+        [sys.executable, example, project.package, project.line, "60000"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert answer.stdout.split() == [
+        name for name, each in sorted(project.verdicts.items()) if each["verdict"] == "pass"
+    ]
+
+
+def test_the_local_server_decides_as_evaluate_did_on_pictures_and_on_raw_pixels(
+    project: Project, tmp_path: Path
+) -> None:
+    listen = parse_listen(f"unix:{tmp_path}/s.sock")
+    with Inspector.open(project.package) as inspector, InspectionServer(inspector, listen):
+        client = Client(listen)
+        for name, each in project.verdicts.items():
+            wanted = (each["verdict"], each["raw_score"])
+            picture = ask(
+                client, "POST", "/v1/inspect", (project.line / name).read_bytes(),
+                {"Content-Type": "image/png"},
+            )  # fmt: skip
+            assert (picture.body["verdict"], picture.body["raw_score"]) == wanted
+            raw = inspect(client, read_picture(project.line / name))
+            assert (raw.body["verdict"], raw.body["raw_score"]) == wanted
+        client.close()
 
 
 def test_every_public_name_is_there() -> None:

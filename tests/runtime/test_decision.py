@@ -15,6 +15,7 @@ from ssn_edge_runtime.decision import (
     Decision,
     Judgement,
     Reason,
+    ReviewZone,
     ScoringMethod,
     ScoringRule,
     Thresholds,
@@ -264,3 +265,44 @@ def test_numbers_that_do_not_fit_the_method_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         ScoringRule(method, *numbers)
+
+
+@given(score=logits, threshold=logits, zone=st.tuples(logits, logits))
+def test_a_review_zone_takes_a_pass_away_and_never_gives_one(
+    score: float, threshold: float, zone: tuple[float, float]
+) -> None:
+    low, high = sorted(zone)
+    if low == high:
+        return
+    found, at = judgement(0.0, score), Thresholds(threshold, 0.0)
+    plain = judged(found, at)
+    reviewed = decide(
+        found,
+        thresholds=at,
+        rule=ScoringRule.MAP_MAX,
+        geometry=GEOMETRY,
+        frame_size_hw=SIZE_HW,
+        review=ReviewZone(low, high),
+    )
+    if low <= score < high:
+        assert (reviewed.verdict, reviewed.reason) == (Verdict.UNKNOWN, Reason.REVIEW)
+    else:
+        assert reviewed.verdict is plain.verdict
+
+
+def test_a_large_defect_in_the_review_zone_fails() -> None:
+    decision = decide(
+        judgement(0.0, 1.0),
+        thresholds=Thresholds(image=2.0, pixel=0.0, min_area_px=1.0),
+        rule=ScoringRule.MAP_MAX,
+        geometry=GEOMETRY,
+        frame_size_hw=SIZE_HW,
+        review=ReviewZone(0.5, 3.0),
+    )
+    assert decision.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("zone", [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, 2e4)])
+def test_a_review_zone_that_holds_nothing_is_refused(zone: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="review zone"):
+        ReviewZone(*zone)

@@ -19,8 +19,9 @@ from ssn_edge_runtime.manifest import (
     Risk,
     Tolerance,
 )
-from ssn_edge_runtime.manifest_json import canonical_json, manifest_from_json, manifest_to_dict
+from ssn_edge_runtime.manifest_json import manifest_from_json, manifest_to_dict
 from ssn_edge_runtime.preprocess import Geometry, Interpolation
+from ssn_edge_runtime.strict_json import canonical_json
 
 DIGEST = EntryDigest(5, "a" * 64)
 

@@ -22,8 +22,9 @@ from ssn_edge_runtime import archive, package
 from ssn_edge_runtime.archive import ArchiveEntry
 from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
 from ssn_edge_runtime.manifest import EntryDigest, Manifest
-from ssn_edge_runtime.manifest_json import canonical_json, manifest_to_dict
+from ssn_edge_runtime.manifest_json import manifest_to_dict
 from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.strict_json import canonical_json
 
 Contents = tuple[Manifest, Mapping[str, bytes]]
 

@@ -17,6 +17,7 @@ PUBLIC = [
     "ConfigError",
     "Decision",
     "Defect",
+    "DeviceSettings",
     "EngineError",
     "FrameError",
     "Geometry",
@@ -93,10 +94,12 @@ def test_importing_logs_nothing_and_sets_up_no_logging() -> None:
         (errors.ScoreError, 3),
         (errors.ExportError, 4),
         (errors.CalibrationError, 4),
+        (errors.AuditError, 4),
         (errors.CertificateError, 4),
         (errors.EngineError, 5),
         (errors.SourceError, 5),
         (errors.StorageError, 5),
+        (errors.ListenError, 5),
     ],
 )
 def test_each_error_has_its_exit_code(error: type[SsnEdgeError], exit_code: int) -> None:

@@ -31,7 +31,7 @@ from typing import TypeAlias
 
 from ssn_edge_runtime.errors import EngineError, StorageError
 from ssn_edge_runtime.files import write_whole
-from ssn_edge_runtime.manifest_json import canonical_json
+from ssn_edge_runtime.strict_json import canonical_json
 
 logger = logging.getLogger(__name__)
 

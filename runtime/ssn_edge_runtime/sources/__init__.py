@@ -2,62 +2,87 @@
 
 from __future__ import annotations
 
-import re
+from importlib.util import find_spec
 from pathlib import Path
 
-from ssn_edge_runtime.errors import ConfigError, SourceError
-from ssn_edge_runtime.pictures import PICTURE_SUFFIXES
-from ssn_edge_runtime.sources.base import DamagedFrame, Frame, Source
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.sources.address import Scheme, SourceAddress, parse_address
+from ssn_edge_runtime.sources.base import DamagedFrame, Frame, NoFrameYet, Source
 from ssn_edge_runtime.sources.folder import FolderSource
+from ssn_edge_runtime.sources.genicam import GenicamSource
+from ssn_edge_runtime.sources.gstreamer import GStreamerSource
+from ssn_edge_runtime.sources.options import SourceOptions, TriggerMode
+from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
+from ssn_edge_runtime.sources.rtsp import RtspSource
+from ssn_edge_runtime.sources.test_pattern import TestPatternSource
 from ssn_edge_runtime.sources.v4l2 import V4l2Source
-from ssn_edge_runtime.sources.video_file import VIDEO_SUFFIXES, VideoFileSource
+from ssn_edge_runtime.sources.v4l2_kernel import KernelV4l2Source
+from ssn_edge_runtime.sources.video_file import VideoFileSource
+from ssn_edge_runtime.sources.watched_folder import WatchedFolderSource, watch_folder
 
 __all__ = [
     "DamagedFrame",
     "FolderSource",
     "Frame",
+    "GStreamerSource",
+    "GenicamSource",
+    "KernelV4l2Source",
+    "NoFrameYet",
+    "ReopenBudget",
+    "Reopening",
+    "RtspSource",
+    "Scheme",
     "Source",
+    "SourceAddress",
+    "SourceOptions",
+    "TestPatternSource",
+    "TriggerMode",
     "V4l2Source",
     "VideoFileSource",
+    "WatchedFolderSource",
     "open_source",
+    "parse_address",
 ]
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_source(device: str, *, recursive: bool = False) -> Source:
     """Find the source that a `--device` text means; entering it opens it.
 
     Args:
-        device: A V4L2 device (``/dev/video0``, or its number), a video file, a folder of pictures,
-            or one picture. A folder named like a number is ``./0``.
+        device: See `ssn_edge_runtime.sources.address` for the grammar. A folder named like a
+            number is ``./0``.
         recursive: For a folder: whether pictures in folders below count.
 
     Raises:
-        ConfigError: An address or a file that no source here reads.
+        ConfigError: An address that means nothing here, or a library that it needs is missing.
         SourceError: There is nothing of that name.
     """
-    if scheme := _SCHEME.match(device):
+    address = parse_address(device)
+    target, options = address.target, address.options
+    if address.scheme is Scheme.V4L2:
+        return _v4l2(target, options)
+    if address.scheme is Scheme.RTSP:
+        return RtspSource(target, transport=options.transport)
+    if address.scheme is Scheme.GSTREAMER:
+        return GStreamerSource(target, stamps=options.stamps)
+    if address.scheme is Scheme.GENICAM:
+        return GenicamSource(target, options)
+    if address.scheme is Scheme.WATCH:
+        return watch_folder(target, existing=options.existing)
+    if address.scheme is Scheme.TEST:
+        return TestPatternSource(options)
+    if address.scheme is Scheme.VIDEO:
+        return VideoFileSource(Path(target))
+    if address.scheme is Scheme.PICTURES:
+        return FolderSource(Path(target), recursive=recursive)
+    raise AssertionError(address.scheme)
+
+
+def _v4l2(target: str, options: SourceOptions) -> Source:
+    if find_spec("linuxpy") is not None:
+        return KernelV4l2Source(target, options)
+    if not options.is_default:
         raise ConfigError(
-            f"--device {device}: {scheme[1]}:// sources are not in this version; use a V4L2 "
-            "device, a video file, a folder of pictures or one picture"
+            f"--device v4l2:{target}: settings need linuxpy: pip install 'ssn-edge[v4l2]'"
         )
-    if device.isdecimal() or device.startswith("/dev/"):
-        return V4l2Source(device)
-    path = Path(device)
-    if device and path.is_dir():
-        return FolderSource(path, recursive=recursive)
-    if not device or not path.exists():
-        raise SourceError(
-            f"--device {device}: there is nothing of that name; use a V4L2 device such as "
-            "/dev/video0, a video file, a folder of pictures or one picture"
-        )
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return VideoFileSource(path)
-    if suffix in PICTURE_SUFFIXES:
-        return FolderSource(path)
-    raise ConfigError(
-        f"--device {device}: is neither a video ({', '.join(VIDEO_SUFFIXES)}) nor a picture "
-        f"({', '.join(PICTURE_SUFFIXES)})"
-    )
+    return V4l2Source(target)

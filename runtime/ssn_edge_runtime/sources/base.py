@@ -27,6 +27,11 @@ class Frame:
         captured_monotonic_ns: The same moment on the monotonic clock.
         part_id: The part's id where the source knows one.
         path: The file it came from, for pictures.
+        exposed_monotonic_ns: When its exposure began, on the monotonic clock; None where the source
+            cannot tell. Never later than the truth: a frame must not seem newer than it is.
+        frame_id: The camera's own counter, made to run on without wrapping; a gap is a frame that
+            was exposed and lost on the way. It may start anew when the camera is opened again.
+        is_incomplete: The source knows that pixels are missing or made up: it must not be judged.
     """
 
     image: ByteImage
@@ -36,6 +41,9 @@ class Frame:
     captured_monotonic_ns: int
     part_id: str | None = None
     path: Path | None = None
+    exposed_monotonic_ns: int | None = None
+    frame_id: int | None = None
+    is_incomplete: bool = False
 
     @classmethod
     def taken_now(
@@ -46,9 +54,23 @@ class Frame:
         index: int,
         part_id: str | None = None,
         path: Path | None = None,
+        exposed_monotonic_ns: int | None = None,
+        frame_id: int | None = None,
+        is_incomplete: bool = False,
     ) -> Frame:
         """Stamp an image with both clocks as they are now."""
-        return cls(image, source, index, datetime.now(timezone.utc), monotonic_ns(), part_id, path)
+        return cls(
+            image,
+            source,
+            index,
+            datetime.now(timezone.utc),
+            monotonic_ns(),
+            part_id,
+            path,
+            exposed_monotonic_ns,
+            frame_id,
+            is_incomplete,
+        )
 
 
 class DamagedFrame(SourceError):
@@ -66,6 +88,13 @@ class DamagedFrame(SourceError):
         self.part_id = part_id
 
 
+class NoFrameYet(SourceError):
+    """No frame within the timeout, and that is no fault: nothing came that makes one.
+
+    A watched folder without a new picture, or a camera whose trigger did not come. Read again.
+    """
+
+
 class Source(Protocol):
     """Where frames come from. A context manager; may be opened again once it was closed.
 
@@ -81,6 +110,14 @@ class Source(Protocol):
     @property
     def is_live(self) -> bool:
         """Whether frames that are not read in time are lost: a camera, not a recording."""
+        ...
+
+    @property
+    def tells_exposure(self) -> bool:
+        """Whether its frames say when they were exposed: without that, it is not fit for triggers.
+
+        Settled once the source is open; before that it may be False for want of knowledge.
+        """
         ...
 
     def open(self) -> None:
@@ -102,6 +139,7 @@ class Source(Protocol):
 
         Raises:
             DamagedFrame: This one cannot be read; the next call gives the one after it.
+            NoFrameYet: Nothing came within the timeout, and nothing had to; read again.
             SourceError: The source failed or stalled and must be opened again.
         """
         ...

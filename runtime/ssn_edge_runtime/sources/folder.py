@@ -21,6 +21,7 @@ class FolderSource(Source):
     """
 
     is_live = False
+    tells_exposure = False
 
     def __init__(self, path: Path, *, recursive: bool = False) -> None:
         self._path = path

@@ -10,12 +10,14 @@ from types import TracebackType
 
 from ssn_edge_runtime.errors import SourceError
 from ssn_edge_runtime.record import frame_sha256
-from ssn_edge_runtime.sources.base import DamagedFrame, Frame, Source
+from ssn_edge_runtime.sources.base import DamagedFrame, Frame, NoFrameYet, Source
 
 LIVE_DEPTH = 1
 """A camera's queue: the newest frame. More would only make frames older."""
 RECORDING_DEPTH = 4
 _POLL_S = 0.05
+_RECORDING_WAIT_S = 0.5
+"""So that a folder that is watched, and stays empty, does not hold up the end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,14 +29,12 @@ class Captured:
         damage: What is wrong with it, if it is damaged.
         capture_ms: How long the source took to give it, waiting included.
         sha256: Hash of the frame.
-        is_repeat: Whether it has the very pixels of the frame before.
     """
 
     frame: Frame | None
     damage: DamagedFrame | None
     capture_ms: float
     sha256: str | None
-    is_repeat: bool
 
 
 class Reader:
@@ -47,7 +47,6 @@ class Reader:
     Args:
         source: An open source.
         timeout_s: Longest wait for a frame of a live source, in seconds.
-        last_sha256: Hash of the last frame before the source was opened again.
         stop_timeout_s: How long the end waits for a `read` that sits in a driver.
     """
 
@@ -56,17 +55,19 @@ class Reader:
         source: Source,
         *,
         timeout_s: float,
-        last_sha256: str | None = None,
         stop_timeout_s: float = 12.0,
     ) -> None:
-        self.last_sha256 = last_sha256
         self._source = source
         self._timeout_s = timeout_s
+        # A source that answers just in time, to say that it has nothing yet, is not stalled.
+        self._stall_s = 1.1 * timeout_s + 2 * _POLL_S
+        self._read_s = timeout_s if source.is_live else min(timeout_s, _RECORDING_WAIT_S)
         self._stop_timeout_s = stop_timeout_s
         self._depth = LIVE_DEPTH if source.is_live else RECORDING_DEPTH
         self._queue: deque[Captured] = deque()
         self._changed = Condition()
         self._stopping = False
+        self._waits_since_s = monotonic()
         self._ended = False
         self._failure: SourceError | None = None
         self._thread = Thread(target=self._read_all, name="ssn-edge-reader", daemon=True)
@@ -102,8 +103,8 @@ class Reader:
         Raises:
             SourceError: The source failed, or a live one gave nothing for `timeout_s`.
         """
-        deadline = monotonic() + self._timeout_s
         with self._changed:
+            self._waits_since_s = monotonic()
             while not stop.is_set():
                 if self._queue:
                     captured = self._queue.popleft()
@@ -113,7 +114,7 @@ class Reader:
                     raise self._failure
                 if self._ended:
                     return None
-                if self._source.is_live and monotonic() > deadline:
+                if self._source.is_live and monotonic() - self._waits_since_s > self._stall_s:
                     raise SourceError(
                         f"{self._source.name}: stalled, no frame within {self._timeout_s:.1f} s"
                     )
@@ -123,8 +124,14 @@ class Reader:
     def _read_all(self) -> None:
         failure: SourceError | None = SourceError(f"{self._source.name}: reading ended early")
         try:
-            while (captured := self._read()) is not None:
-                if not self._put(captured):
+            while not self._stopping:
+                try:
+                    captured = self._read()
+                except NoFrameYet:
+                    # No fault, and the driver came back: the clock that sees stalls starts anew.
+                    self._waits_since_s = monotonic()
+                    continue
+                if captured is None or not self._put(captured):
                     break
             failure = None
         except SourceError as error:
@@ -141,16 +148,14 @@ class Reader:
     def _read(self) -> Captured | None:
         started_ns = perf_counter_ns()
         try:
-            frame = self._source.read(self._timeout_s)
+            frame = self._source.read(self._read_s)
         except DamagedFrame as damage:
-            return Captured(None, damage, _ms_since(started_ns), None, False)
+            return Captured(None, damage, _ms_since(started_ns), None)
         capture_ms = _ms_since(started_ns)
         if frame is None:
             return None
         sha256 = frame_sha256(frame.image)
-        is_repeat = sha256 == self.last_sha256
-        self.last_sha256 = sha256
-        return Captured(frame, None, capture_ms, sha256, is_repeat)
+        return Captured(frame, None, capture_ms, sha256)
 
     def _put(self, captured: Captured) -> bool:
         """Queue a part; False once nobody takes them any more."""

@@ -1,4 +1,7 @@
-"""A camera of Video4Linux, through OpenCV."""
+"""A camera of Video4Linux, through OpenCV: where linuxpy is not installed.
+
+Without settings, exposure times and frame numbers; `v4l2_kernel.py` has them.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,7 @@ class V4l2Source(Source):
     """
 
     is_live = True
+    tells_exposure = False
 
     def __init__(
         self, device: str | int, *, capture_factory: CaptureFactory = capture_from_device
@@ -89,7 +93,7 @@ class V4l2Source(Source):
                 be opened.
         """
         if not Path(self._device).exists():
-            raise SourceError(f"{self._device}: there is no such camera; {_devices_there_are()}")
+            raise SourceError(f"{self._device}: there is no such camera; {devices_there_are()}")
         try:
             capture = self._capture_factory(self._device)
         except cv2.error as error:
@@ -143,7 +147,8 @@ class V4l2Source(Source):
                 self._reading.release()
 
 
-def _devices_there_are() -> str:
+def devices_there_are() -> str:
+    """What cameras this machine has, for the end of a message."""
     numbers = sorted(
         int(match[1])
         for path in DEVICES_FOLDER.glob("video*")

@@ -14,9 +14,6 @@ from ssn_edge_runtime.sources.base import Frame, Source
 if TYPE_CHECKING:
     from ssn_edge_runtime.sources.v4l2 import Capture
 
-VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mkv", ".mov", ".mpg", ".mpeg", ".webm", ".wmv")
-"""Files that count as videos, in lower case."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -28,6 +25,7 @@ class VideoFileSource(Source):
     """
 
     is_live = False
+    tells_exposure = False
 
     def __init__(self, path: Path) -> None:
         self._path = path

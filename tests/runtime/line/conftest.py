@@ -25,7 +25,7 @@ from ssn_edge_runtime.decision import (
 )
 from ssn_edge_runtime.errors import SourceError
 from ssn_edge_runtime.preprocess import Geometry, preprocess
-from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.record import DecisionRecord, TriggerRecord
 from ssn_edge_runtime.sinks import Journal
 from ssn_edge_runtime.sources import Frame, Source
 
@@ -88,6 +88,10 @@ class ScriptedSource(Source):
     def is_live(self) -> bool:
         return self._is_live
 
+    @property
+    def tells_exposure(self) -> bool:
+        return False
+
     def open(self) -> None:
         if self.opened >= self._opens:
             raise SourceError("scripted: is gone")
@@ -127,6 +131,40 @@ def make_surface(
     return image
 
 
+def journal_lines(output: Path) -> list[dict[str, Any]]:
+    """All lines of a journal that has one segment."""
+    lines = (output / "decisions.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def events() -> Callable[[Path], list[str]]:
+    """The events in the journal of an output folder, by name."""
+
+    def read(output: Path) -> list[str]:
+        return [each["event"] for each in journal_lines(output) if each["kind"] == "event"]
+
+    return read
+
+
+@pytest.fixture
+def make_trigger() -> Callable[..., TriggerRecord]:
+    """The next trigger of an open journal."""
+
+    def make(journal: Journal, trigger_id: int = 7) -> TriggerRecord:
+        return TriggerRecord(
+            sequence=journal.next_sequence,
+            trigger_id=trigger_id,
+            source="test",
+            part_id=f"part {trigger_id}",
+            trigger_at=datetime(2025, 1, 2, 3, 4, 5, 123456, tzinfo=timezone.utc),
+            monotonic_ns=5,
+            boot_id="boot",
+        )
+
+    return make
+
+
 @pytest.fixture
 def judge() -> BrightnessJudge:
     return BrightnessJudge()
@@ -155,11 +193,10 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def records() -> Callable[[Path], list[dict[str, Any]]]:
-    """Reads the journal of an output folder."""
+    """Reads the decisions in the journal of an output folder."""
 
     def read(output: Path) -> list[dict[str, Any]]:
-        lines = (output / "decisions.jsonl").read_bytes().splitlines()
-        return [json.loads(line) for line in lines]
+        return [each for each in journal_lines(output) if each["kind"] == "verdict"]
 
     return read
 
@@ -168,9 +205,10 @@ def records() -> Callable[[Path], list[dict[str, Any]]]:
 def make_record() -> Callable[[Journal], DecisionRecord]:
     """The next record of an open journal, of a part that passed."""
 
-    def make(journal: Journal, detail: str = "") -> DecisionRecord:
+    def make(journal: Journal, detail: str = "", sequence: int | None = None) -> DecisionRecord:
+        sequence = journal.next_sequence if sequence is None else sequence
         return DecisionRecord(
-            sequence=journal.next_sequence,
+            sequence=sequence,
             source="test",
             decided_at=datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc),
             verdict=Verdict.PASS,
@@ -178,8 +216,7 @@ def make_record() -> Callable[[Journal], DecisionRecord]:
             detail=detail,
             score=0.25,
             timings_ms={"infer": 1.23456},
-            monotonic_ns=journal.next_sequence,
-            previous=journal.head,
+            monotonic_ns=sequence,
         )
 
     return make

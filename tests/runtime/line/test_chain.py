@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.record import FIRST_PREVIOUS, DecisionRecord, canonical_json
-from ssn_edge_runtime.sinks import ChainReport, Journal, ProblemKind, verify_chain
-from ssn_edge_runtime.sinks.chain import line_sha256
+from ssn_edge_runtime.sinks import ChainReport, Journal, ProblemKind, line_sha256, verify_chain
 
 COUNT = 12
 any_line = st.integers(0, COUNT - 1)
@@ -26,7 +25,17 @@ def lines() -> tuple[bytes, ...]:
     chain = []
     previous = FIRST_PREVIOUS
     for sequence in range(1, COUNT + 1):
-        line = canonical_json({"schema": 1, "sequence": sequence, "previous": previous, "score": 0})
+        line = canonical_json(
+            {
+                "schema": 2,
+                "kind": "verdict",
+                "line": sequence,
+                "sequence": sequence,
+                "verdict": "pass",
+                "previous": previous,
+                "score": 0,
+            }
+        )
         chain.append(line)
         previous = line_sha256(line)
     return tuple(chain)
@@ -51,7 +60,11 @@ def test_an_untouched_chain_is_whole(lines: tuple[bytes, ...]) -> None:
 @settings(deadline=None)
 def test_a_missing_record_is_found(lines: tuple[bytes, ...], index: int) -> None:
     report = verify([*lines[:index], *lines[index + 1 :]])
-    assert kinds(report, index + 1) == {ProblemKind.SEQUENCE, ProblemKind.LINK}
+    assert kinds(report, index + 1) == {
+        ProblemKind.LINE,
+        ProblemKind.SEQUENCE,
+        ProblemKind.LINK,
+    }
 
 
 def test_a_missing_beginning_is_found(lines: tuple[bytes, ...]) -> None:
@@ -122,7 +135,15 @@ def test_a_cut_tail_is_found_by_the_published_head_alone(
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"null", b"{}", b'{"schema":1}', b"\xff\xfe", b"[" * 100_000, b'{"schema":true}'],
+    [
+        b"",
+        b"null",
+        b"{}",
+        b'{"schema":1}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"schema":true}',
+    ],
 )
 def test_a_line_that_is_no_record_is_told_with_its_number(
     lines: tuple[bytes, ...], line: bytes

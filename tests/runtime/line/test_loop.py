@@ -15,11 +15,11 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Verdict
 from ssn_edge_runtime.errors import ConfigError, SourceError, StorageError
 from ssn_edge_runtime.loop import Judge, ReopenBudget, run_line
-from ssn_edge_runtime.record import DecisionRecord, frame_sha256
+from ssn_edge_runtime.record import DecisionRecord, TriggerRecord, frame_sha256
 from ssn_edge_runtime.sinks import Follower, Journal, PictureNames, verify_chain
 from ssn_edge_runtime.sources import FolderSource, Frame, open_source
 from ssn_edge_runtime.sources.reader import Reader
-from ssn_edge_runtime.summary import LineSummary, Reservoir
+from ssn_edge_runtime.summary import LineSummary
 
 Surface = Callable[..., ByteImage]
 Surfaces = Callable[[int], list[ByteImage]]
@@ -216,6 +216,37 @@ def test_a_camera_that_cannot_be_opened_again_is_given_up(
     assert reasons(records(output)) == ["none", "no_frame"]
 
 
+def test_what_happens_besides_parts_is_in_the_journal(
+    output: Path,
+    judge: Judge,
+    surface: Surface,
+    scripted: Any,
+    events: Callable[[Path], list[str]],
+) -> None:
+    script = [surface(1), None, SourceError("lost"), None, surface(2), END]
+    run(scripted(script, is_live=True), judge, output, max_frames=2)
+    assert events(output) == ["start", "source_lost", "source_back", "stop"]
+
+
+def test_triggers_that_an_earlier_run_left_open_are_unknown(
+    output: Path,
+    judge: Judge,
+    surface: Surface,
+    scripted: Any,
+    records: Records,
+    make_trigger: Callable[..., TriggerRecord],
+) -> None:
+    with Journal(output) as journal:
+        for trigger_id in (3, 4):
+            journal.accept(make_trigger(journal, trigger_id))
+    run(scripted([surface(1)], is_live=False), judge, output)
+    found = records(output)
+    assert [each["sequence"] for each in found] == [1, 2, 3]
+    assert reasons(found) == ["restart", "restart", "none"]
+    assert [each["trigger_id"] for each in found] == [3, 4, None]
+    assert verify_chain(output / "decisions.jsonl").is_whole
+
+
 def test_a_recording_that_fails_is_recorded_and_not_begun_again(
     output: Path, judge: Judge, surface: Surface, scripted: Any, records: Records
 ) -> None:
@@ -277,6 +308,8 @@ def test_a_judge_that_raises_is_unknown_and_the_line_goes_on(
         Decision(Verdict.PASS, Reason.NONE, defects=("dent",)),  # type: ignore[arg-type]
         Decision(Verdict.PASS, Reason.NONE, timings_ms={"infer": float("nan")}),
         Decision(Verdict.PASS, Reason.NONE, timings_ms=None),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, settings_id=b"ab"),  # type: ignore[arg-type]
+        Decision(Verdict.PASS, Reason.NONE, recipe=7),  # type: ignore[arg-type]
     ],
 )
 def test_an_answer_that_is_no_sound_decision_never_passes(
@@ -397,7 +430,12 @@ def test_a_follower_with_a_bug_ends_the_line_with_its_record_written(
 
 
 def test_a_camera_faster_than_the_judge_drops_the_oldest_and_counts_it(
-    output: Path, judge: Judge, surfaces: Surfaces, scripted: Any, records: Records
+    output: Path,
+    judge: Judge,
+    surfaces: Surfaces,
+    scripted: Any,
+    records: Records,
+    events: Callable[[Path], list[str]],
 ) -> None:
     class SlowJudge(type(judge)):  # type: ignore[misc]
         def inspect(self, frame: ByteImage) -> Decision:
@@ -411,6 +449,7 @@ def test_a_camera_faster_than_the_judge_drops_the_oldest_and_counts_it(
     indices = [record["frame_index"] for record in records(output)]
     assert indices == sorted(set(indices))
     assert summary.dropped == indices[-1] - indices[0] + 1 - len(indices)
+    assert events(output) == ["start", "drop_range", "stop"]
     assert summary.dropped > 0
 
 
@@ -470,15 +509,6 @@ def test_the_summary_has_latencies_by_stage_and_is_json(
     assert {"capture", "deliver", "write", "total"} <= set(document["latency_ms"])
     total = document["latency_ms"]["total"]
     assert total["count"] == 10
-    assert 0 < total["p50"] <= total["p95"] <= total["p99"] <= total["max"]
+    assert 0 < total["p50"] <= total["p95"] <= total["p99"] <= total["p99_99"] <= total["max"]
+    assert document["latency_histograms"]["total"]["count"] == 10
     assert document["throughput_fps"] == pytest.approx(10 / document["duration_s"])
-
-
-def test_a_reservoir_keeps_the_true_maximum_and_a_fair_sample() -> None:
-    reservoir = Reservoir(capacity=500)
-    for ms in range(10_000):
-        reservoir.add(float(ms))
-    summary = reservoir.summary()
-    assert (summary.count, summary.max) == (10_000, 9999.0)
-    assert summary.p50 == pytest.approx(5000, rel=0.1)
-    assert summary.p99 == pytest.approx(9900, rel=0.02)

@@ -17,7 +17,11 @@ from ssn_edge_runtime.record import (
     MAX_DEFECTS,
     TIMING_STAGES,
     DecisionRecord,
+    EventKind,
+    EventRecord,
+    TriggerRecord,
     boot_id,
+    canonical_json,
     clock_synchronised,
     frame_sha256,
 )
@@ -26,6 +30,7 @@ from ssn_edge_runtime.sinks import Journal
 # Written out once more, so that a field cannot leave the schema by accident.
 FIELDS = {
     "schema",
+    "kind",
     "sequence",
     "part_id",
     "source",
@@ -45,6 +50,7 @@ FIELDS = {
     "timings_ms",
     "package_id",
     "settings_id",
+    "recipe",
     "precision",
     "engine",
     "engine_sha256",
@@ -56,7 +62,6 @@ FIELDS = {
     "clock_synchronised",
     "deadline_met",
     "frame_sha256",
-    "previous",
 }
 
 
@@ -66,17 +71,17 @@ def record(output: Path, make_record: Callable[[Journal], DecisionRecord]) -> De
 
 
 def parsed(record: DecisionRecord) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(record.to_json_line())
+    document: dict[str, Any] = json.loads(canonical_json(record.to_dict()))
     return document
 
 
 def test_a_line_has_every_field_of_its_schema(record: DecisionRecord) -> None:
     assert set(parsed(record)) == FIELDS
-    assert parsed(record)["schema"] == 1
+    assert parsed(record)["schema"] == 2
 
 
 def test_a_line_is_canonical(record: DecisionRecord) -> None:
-    line = record.to_json_line()
+    line = canonical_json(record.to_dict())
     again = json.dumps(json.loads(line), sort_keys=True, separators=(",", ":")).encode()
     assert line == again
     assert b"\n" not in line
@@ -96,7 +101,7 @@ def test_times_are_utc_with_microseconds(record: DecisionRecord) -> None:
 
 @pytest.mark.parametrize("part_id", ["Teil ä\n", "name\udcff.png", '"}\u2028'])
 def test_any_file_name_can_be_a_part_id(record: DecisionRecord, part_id: str) -> None:
-    line = replace(record, part_id=part_id).to_json_line()
+    line = canonical_json(replace(record, part_id=part_id).to_dict())
     assert line.isascii()
     assert json.loads(line)["part_id"] == part_id
 
@@ -106,7 +111,7 @@ def test_a_number_that_is_not_finite_cannot_be_written(
     record: DecisionRecord, score: float
 ) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        replace(record, score=score).to_json_line()
+        canonical_json(replace(record, score=score).to_dict())
 
 
 def test_a_line_stays_short_however_many_defects_there_are(record: DecisionRecord) -> None:
@@ -151,3 +156,29 @@ def test_a_clock_service_that_may_not_be_looked_at_is_not_known(
 ) -> None:
     monkeypatch.setattr(record_module, "_TIMESYNC", Path("x" * 300))  # stat fails: name too long
     assert clock_synchronised() is None
+
+
+def test_a_trigger_is_read_back_as_it_was(output: Path, make_trigger: Any) -> None:
+    trigger = make_trigger(Journal(output))
+    again = TriggerRecord.from_dict(json.loads(canonical_json(trigger.to_dict())))
+    assert again == trigger
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("sequence", "1"), ("trigger_id", None), ("trigger_at", "yesterday"), ("part_id", 3)],
+)
+def test_a_line_that_is_no_sound_trigger_is_refused(
+    output: Path, make_trigger: Any, field: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=r"no trigger|does not match"):
+        TriggerRecord.from_dict({**make_trigger(Journal(output)).to_dict(), field: value})
+
+
+def test_an_event_has_its_name_its_detail_and_its_time() -> None:
+    document = EventRecord.now(EventKind.CLOCK_STEP, {"seconds": -3.5}).to_dict()
+    assert set(document) == {
+        "schema", "kind", "event", "detail", "at", "monotonic_ns", "boot_id",
+    }  # fmt: skip
+    assert (document["kind"], document["event"]) == ("event", "clock_step")
+    assert document["detail"] == {"seconds": -3.5}

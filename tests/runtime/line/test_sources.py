@@ -185,13 +185,6 @@ def test_a_bare_number_is_a_camera() -> None:
     assert V4l2Source(7).name == "/dev/video7"
 
 
-@pytest.mark.parametrize("device", ["rtsp://camera/1", "gst://x", "file:///tmp/x.avi"])
-def test_an_address_is_refused_as_not_in_this_version(device: str) -> None:
-    with pytest.raises(ConfigError, match="not in this version") as caught:
-        open_source(device)
-    assert caught.value.exit_code == 2
-
-
 @pytest.mark.parametrize("device", ["", "nowhere", "nowhere.avi"])
 def test_nothing_of_that_name_ends_with_exit_code_5(device: str) -> None:
     with pytest.raises(SourceError, match="nothing of that name") as caught:

@@ -23,7 +23,17 @@ VERBS = (
     "verify",
     "run",
     "info",
+    "audit",
+    "replay",
     "data check",
+    "settings show",
+    "settings set",
+    "settings history",
+    "settings rollback",
+    "service print",
+    "service install",
+    "service uninstall",
+    "service status",
 )
 HEAVY = ("torch", "timm", "numpy", "cv2", "onnx", "onnxruntime", "ssn_edge_runtime")
 _ASK = """

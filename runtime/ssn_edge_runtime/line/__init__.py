@@ -1,0 +1,1 @@
+"""The guarded line: an authority that owns every verdict, over workers that it may kill."""

@@ -1,0 +1,479 @@
+"""The authority: one thread that owns numbers, deadlines, state, journal and signals.
+
+It never looks at a pixel, never calls a driver or an engine, and never waits for a worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from time import monotonic_ns, time_ns
+from typing import cast
+
+from ssn_edge_runtime.decision import Reason
+from ssn_edge_runtime.errors import (
+    ConfigError,
+    SourceError,
+    StorageError,
+)
+from ssn_edge_runtime.line.answers import Answer, OnAnswer
+from ssn_edge_runtime.line.camera import Camera
+from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
+from ssn_edge_runtime.line.engine_desk import EngineDesk
+from ssn_edge_runtime.line.frame_desk import FrameDesk
+from ssn_edge_runtime.line.ledger import Admission, TriggerLedger
+from ssn_edge_runtime.line.options import LineOptions, TriggerKind
+from ssn_edge_runtime.line.states import LineState, StateMachine
+from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
+from ssn_edge_runtime.line.wall_clock import WallClock
+from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
+from ssn_edge_runtime.line.workers import Workers
+from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
+
+HOUSEKEEPING_NS = 50_000_000
+DROPS_NOTED_NS = 1_000_000_000
+
+logger = logging.getLogger(__name__)
+
+Readable = Callable[[], None]
+Inhibit = Callable[[], "tuple[Reason, str] | None"]
+
+
+class Authority:
+    """One line: its cameras, its engine, its journal, its outlets.
+
+    `run` is called once, in one thread; `trigger`, `stop` and `status` from any.
+
+    Args:
+        cameras: What each capture worker runs, by the camera's name.
+        engine: What the engine worker runs.
+        journal: Open; written by the thread of `run` alone.
+        options: Triggers, limits, room.
+        outlets: What tells the line.
+        settings_id: The device settings in force.
+        wall_clock: Nanoseconds since 1970, UTC.
+        on_record: Called for each written record.
+        on_status: Called about every 50 ms, and on each change of state: feeds a watchdog.
+        inhibit: Asked before each pass; a reason and a detail make it `unknown`.
+        open_journal: Opens the journal once engine and cameras are up, so that a line that never
+            came up writes nothing; without it the journal is open already.
+        start_detail: More that the start event is to say.
+
+    Raises:
+        ConfigError: Options that do not go together.
+    """
+
+    def __init__(
+        self,
+        cameras: Mapping[str, WorkerCommand],
+        engine: WorkerCommand,
+        journal: LineJournal,
+        options: LineOptions,
+        *,
+        outlets: Sequence[Outlet] = (),
+        settings_id: str | None = None,
+        wall_clock: Callable[[], int] = time_ns,
+        on_record: OnRecord | None = None,
+        on_status: Callable[[LineStatus], None] | None = None,
+        inhibit: Inhibit | None = None,
+        open_journal: Callable[[], None] | None = None,
+        start_detail: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        if not cameras:
+            raise ConfigError("a line needs a camera")
+        if outlets and options.drops and not options.drives_while_dropping:
+            raise ConfigError(
+                "a free-running line that drops frames (--policy latest) judges frames, not parts: "
+                "a part may go by without a verdict. Use triggers, or --policy every; or say "
+                "--drive-while-dropping if a part without a verdict is rejected"
+            )
+        self.options = options
+        self._journal = journal
+        self._outlets = tuple(outlets)
+        self._on_status = on_status
+        self._states = StateMachine(monotonic_ns())
+        self._open_journal = open_journal
+        self._start_detail = dict(start_detail or {})
+        self._ledger = TriggerLedger(options.rules, next_sequence=FIRST_SEQUENCE)
+        self._cameras = {key: Camera(key, each, options) for key, each in cameras.items()}
+        self._engine = EngineDesk(engine, options, self._ledger, self._cameras)
+        self._delivery = Delivery(
+            journal,
+            self._ledger,
+            self._states,
+            self._outlets,
+            options,
+            self._cameras,
+            WallClock(wall_clock, step_limit_ns=options.clock_step_ns),
+            settings_id=settings_id,
+            on_record=on_record,
+            inhibit=inhibit,
+        )
+        self._frames = FrameDesk(
+            self._ledger, self._engine, self._delivery, self._cameras, options, self._states
+        )
+        self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
+        self._workers = Workers(
+            self._selector,
+            self._engine,
+            self._cameras,
+            self._frames,
+            self._delivery,
+            options,
+            self._states,
+            self._step_up,
+        )
+        self._stop_asked = False
+        self._is_stopping = False
+        self._is_over = False
+        self._housekept_ns = 0
+        self._drops_noted_ns = 0
+        self._next_tick_ns: int | None = None
+        self._delivery.show = self._show
+
+    def trigger(
+        self,
+        trigger_id: int,
+        part_id: str | None = None,
+        *,
+        camera: str | None = None,
+        at_ns: int | None = None,
+        on_answer: OnAnswer = lambda answer: None,
+    ) -> None:
+        """Give a trigger. Safe from any thread.
+
+        Args:
+            trigger_id: Above 0; the same id again gets the same answer.
+            part_id: For the record.
+            camera: Which one sees the part; the first without a name.
+            at_ns: When it came, on the monotonic clock, where its giver knows; else now.
+            on_answer: Told the answer, once, in the line's own thread: it must not wait.
+        """
+        key = next(iter(self._cameras)) if camera is None else camera
+        if key not in self._cameras:
+            raise ConfigError(f"there is no camera {key}; {', '.join(self._cameras)} are there")
+        if self.options.trigger is not TriggerKind.SOFTWARE:
+            raise ConfigError(f"this line takes no triggers, it runs on {self.options.trigger}")
+        if type(trigger_id) is not int or trigger_id < 1:
+            raise ConfigError(f"trigger id {trigger_id!r}; a whole number above 0 is wanted")
+        now_ns = monotonic_ns()
+        # A trigger from the future would let an older frame seem to be of this part.
+        at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
+        self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        if self._is_over:
+            self._take_requests()  # refused, in the caller's thread: there is no other any more
+        self._wake()
+
+    def ask(
+        self,
+        trigger_id: int,
+        part_id: str | None = None,
+        *,
+        camera: str | None = None,
+        at_ns: int | None = None,
+    ) -> Future[Answer]:
+        """Give a trigger, as `trigger` does; the answer can be waited for in another thread."""
+        future: Future[Answer] = Future()
+
+        def tell(answer: Answer) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_result(answer)
+
+        self.trigger(trigger_id, part_id, camera=camera, at_ns=at_ns, on_answer=tell)
+        return future
+
+    def stop(self) -> None:
+        """End the run once all parts in flight are delivered. Safe from any thread or signal."""
+        self._stop_asked = True
+        self._wake()
+
+    def watch(self, fd: int, on_readable: Readable) -> None:
+        """Call a function of the line's thread whenever a descriptor can be read."""
+        self._selector.register(fd, selectors.EVENT_READ, (0, on_readable))
+
+    def unwatch(self, fd: int) -> None:
+        """The end of `watch`."""
+        self._selector.unregister(fd)
+
+    def status(self, *, with_latency: bool = False) -> LineStatus:
+        """The line as it is now."""
+        counters = dict(self._delivery.counters)
+        return LineStatus(
+            state=self._states.state,
+            cause=self._states.cause,
+            since_ns=self._states.since_ns,
+            at_ns=monotonic_ns(),
+            counters=counters,
+            in_flight=len(self._ledger.undecided),
+            last=self._delivery.last,
+            workers=tuple(_worker_status(worker) for worker in self._workers.all),
+            latency_ms=self._delivery.latencies.summaries() if with_latency else {},
+        )
+
+    def run(self) -> None:
+        """Judge until stopped, until a recording's end, or until something does not mend.
+
+        Raises:
+            StorageError: Decisions cannot be recorded any more.
+            EngineError: The engine cannot be opened, or its restarts are spent.
+            SourceError: The same for a camera.
+            SsnEdgeError: What else a worker said that it cannot open.
+        """
+        try:
+            try:
+                self._begin()
+                while not self._is_done():
+                    self._turn()
+                self._finish()
+            except Exception as error:
+                self._fail(error)
+                raise
+        finally:
+            self._shut()
+
+    def _begin(self) -> None:
+        self._delivery.note(
+            EventKind.START,
+            {
+                "trigger": self.options.trigger.value,
+                "policy": self.options.policy.value,
+                "deadline_ms": self.options.rules.deadline_ns / 1e6,
+                "cameras": ", ".join(self._cameras),
+                **self._start_detail,
+            },
+        )
+        if self._open_journal is None:
+            self._begin_journal()
+
+    def _begin_journal(self) -> None:
+        if self._open_journal is not None:
+            self._open_journal()
+        self._delivery.begin()
+        self._ledger.begin_at(self._journal.next_sequence)
+
+    def _turn(self) -> None:
+        events = self._selector.select(self._timeout_s())
+        # Triggers before frames: a frame must find the trigger that it belongs to.
+        for key, _ in sorted(events, key=_priority):
+            key.data[1]()
+        now_ns = monotonic_ns()
+        if self._stop_asked and not self._is_stopping:
+            self._is_stopping = self._workers.is_stopping = True
+            self._frames.stop()
+        if now_ns - self._housekept_ns >= HOUSEKEEPING_NS:
+            self._housekept_ns = now_ns
+            self._housekeep(now_ns)
+        self._tick(now_ns)
+        self._frames.admit(monotonic_ns())
+        self._ledger.expire(monotonic_ns())
+        self._engine.feed()
+        self._release()
+        self._delivery.due_signals()
+
+    def _release(self) -> None:
+        while (part := self._ledger.release(monotonic_ns())) is not None:
+            if part.frame is not None:
+                self._cameras[part.frame.camera].let_go(part.frame)
+            self._frames.parts_done += 1
+            self._delivery.deliver(part)
+
+    def _is_done(self) -> bool:
+        if not self._ledger.is_empty or self._delivery.has_signals:
+            return False
+        limit = self.options.max_parts
+        if limit is not None and self._frames.parts_done >= limit:
+            return True
+        return self._is_stopping or self._frames.is_ended
+
+    def _finish(self) -> None:
+        self._note_drops()
+        if self._states.state.may_pass:
+            self._go_to(LineState.READY, "all is delivered")
+        self._go_to(LineState.HALTED, "the run ended")
+
+    def _fail(self, error: Exception) -> None:
+        """Everything in hand becomes `unknown`; no signal is given any more."""
+        reason = Reason.ENGINE_ERROR
+        if isinstance(error, StorageError):
+            reason = Reason.STORAGE_ERROR
+        elif isinstance(error, SourceError):
+            reason = Reason.NO_FRAME
+        detail = " ".join(str(error).split())[:500]
+        now_ns = monotonic_ns()
+        try:
+            if self._states.state is not LineState.ERROR:
+                change = self._states.go_to(LineState.ERROR, detail, now_ns)
+                self._delivery.show_all(self.status())
+                self._delivery.note(
+                    EventKind.STATE,
+                    {"before": change.before, "after": change.after, "cause": detail},
+                )
+        except StorageError:
+            logger.debug("the end cannot be recorded", exc_info=True)
+        for part in self._ledger.undecided:
+            self._ledger.fail(part, reason, detail, now_ns)
+        while (released := self._ledger.release(now_ns)) is not None:
+            try:
+                self._delivery.deliver(released)
+            except StorageError:
+                continue
+        try:
+            self._delivery.withhold_signals("the line failed")
+            self._note_drops()
+        except StorageError:
+            logger.debug("the end cannot be recorded", exc_info=True)
+        self._delivery.answer_all(detail)
+
+    def _shut(self) -> None:
+        self._is_over = True
+        self._take_requests()
+        self._workers.end(self.options.stop_grace_s)
+        for camera in self._cameras.values():
+            camera.close()
+        self._selector.close()
+        os.close(self._wake_fd)
+        self._wake_fd = -1
+        if self._states.state not in (LineState.HALTED, LineState.ERROR):
+            self._states.go_to(LineState.HALTED, "the run was broken off", monotonic_ns())
+        self._show()
+
+    # Time
+
+    def _timeout_s(self) -> float:
+        due = [
+            self._housekept_ns + HOUSEKEEPING_NS,
+            self._ledger.next_deadline_ns(),
+            self._delivery.next_signal_ns(),
+            self._next_tick_ns,
+        ]
+        until_ns = min(each for each in due if each is not None)
+        return max(0.0, (until_ns - monotonic_ns()) / 1e9)
+
+    def _housekeep(self, now_ns: int) -> None:
+        self._workers.look_after(now_ns)
+        self._delivery.look_at_clock()
+        if now_ns - self._drops_noted_ns >= DROPS_NOTED_NS:
+            self._drops_noted_ns = now_ns
+            self._note_drops()
+            self._delivery.check_journal()
+        self._step_up()
+        if self._on_status is not None:
+            self._on_status(self.status())
+
+    def _note_drops(self) -> None:
+        for camera in self._cameras.values():
+            for detail in camera.take_drops():
+                self._delivery.note(EventKind.DROP_RANGE, detail)
+
+    def _tick(self, now_ns: int) -> None:
+        if self.options.rate_hz is None or not self._states.state.may_pass or self._is_stopping:
+            self._next_tick_ns = None
+            return
+        period_ns = int(1e9 / self.options.rate_hz)
+        if self._next_tick_ns is None:
+            self._next_tick_ns = now_ns + period_ns
+        while self._next_tick_ns <= now_ns:
+            self._next_tick_ns += period_ns
+            for key in self._cameras:
+                self._admit(key, None, None, now_ns, lambda answer: None)
+
+    # Triggers
+
+    def _wake(self) -> None:
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _woken(self) -> None:
+        os.eventfd_read(self._wake_fd)
+        self._take_requests()
+
+    def _take_requests(self) -> None:
+        while self._requests:
+            try:
+                request = self._requests.popleft()
+            except IndexError:  # the end of the run took it
+                return
+            self._admit(*request)
+
+    def _admit(
+        self,
+        camera: str,
+        trigger_id: int | None,
+        part_id: str | None,
+        at_ns: int,
+        on_answer: OnAnswer,
+    ) -> None:
+        counters = self._delivery.counters
+        if (
+            not self._states.state.may_pass
+            or self._is_over
+            or self._is_stopping
+            or self._frames.is_full
+        ):
+            counters["refused"] += 1
+            refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
+            self._delivery.tell(on_answer, refused)
+            return
+        admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
+        counters[f"trigger:{admitted.admission.value}"] += 1
+        part = admitted.part
+        if part is None:
+            refused = Answer.refused(trigger_id, "too soon after the trigger before")
+            self._delivery.tell(on_answer, refused)
+            return
+        if admitted.admission is Admission.DUPLICATE:
+            self._frames.answer_again(part, on_answer)
+            return
+        self._delivery.when_answered(part, on_answer)
+        self._frames.parts_begun += 1
+        self._delivery.accepted(part)
+
+    # State
+
+    def _step_up(self) -> None:
+        """From start to execution, once every worker has been up."""
+        if self._states.state is not LineState.PREOPERATIONAL or self._is_stopping:
+            return
+        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.all):
+            return
+        if self._open_journal is not None:
+            self._begin_journal()
+        self._go_to(LineState.INITIALIZED, "engine and cameras are up")
+        self._go_to(LineState.READY, "all is ready")
+        is_single = self.options.max_parts == 1
+        self._go_to(
+            LineState.SINGLE_EXECUTION if is_single else LineState.CONTINUOUS_EXECUTION, "started"
+        )
+
+    def _go_to(self, state: LineState, cause: str) -> None:
+        if state is self._states.state:
+            return
+        change = self._states.go_to(state, cause, monotonic_ns())
+        self._delivery.note(
+            EventKind.STATE,
+            {"before": change.before.value, "after": change.after.value, "cause": cause},
+        )
+        self._show()
+        if self._on_status is not None:
+            self._on_status(self.status())
+
+    def _show(self) -> None:
+        if self._outlets:
+            self._delivery.show_all(self.status())
+
+
+def _priority(event: tuple[selectors.SelectorKey, int]) -> int:
+    return cast(int, event[0].data[0])
+
+
+def _worker_status(worker: WorkerProcess) -> WorkerStatus:
+    return WorkerStatus(
+        worker.name, worker.state.value, worker.pid, worker.budget.ever, worker.ending
+    )

@@ -1,0 +1,180 @@
+"""The authority's side of the engine: parts in line for it, jobs given out, answers looked at."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
+from ssn_edge_runtime.line.camera import Camera
+from ssn_edge_runtime.line.ledger import JobFate, Part, SeenFrame, TriggerLedger
+from ssn_edge_runtime.line.messages import Message, MessageError, decision_from
+from ssn_edge_runtime.line.options import LineOptions
+from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
+from ssn_edge_runtime.sound_decision import is_sound
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeIdentity:
+    """What judges, as its worker said when it was ready."""
+
+    package_id: str
+    precision: str
+    engine: str
+    engine_sha256: str
+    threshold: float | None
+    min_area_px: float | None
+    settings_id: str | None = None
+    recipe: str | None = None
+
+    @classmethod
+    def of(cls, message: Message) -> JudgeIdentity:
+        """Read it from the worker's word."""
+        return cls(
+            message.text("package_id"),
+            message.text("precision"),
+            message.text("engine"),
+            message.text("engine_sha256"),
+            message.number("threshold"),
+            message.number("min_area_px"),
+            message.text_or_none("settings_id"),
+            message.text_or_none("recipe"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    part: Part
+    frame: SeenFrame
+    reader: str
+
+
+class EngineDesk:
+    """One engine worker for all cameras.
+
+    Args:
+        command: What it runs.
+        options: Of the line.
+        ledger: Of the line.
+        cameras: By key.
+    """
+
+    def __init__(
+        self,
+        command: WorkerCommand,
+        options: LineOptions,
+        ledger: TriggerLedger,
+        cameras: Mapping[str, Camera],
+    ) -> None:
+        self.worker = WorkerProcess("engine", command, options.engine)
+        self.identity: JudgeIdentity | None = None
+        # A second job waits in the worker, so that it need not wait for us; but a line that wants
+        # the newest frame chooses it when the engine is free, not before.
+        self._depth = 1 if options.drops else 2
+        self._ledger = ledger
+        self._cameras = cameras
+        self._queue: deque[Part] = deque()
+        self._jobs: dict[int, _Job] = {}
+
+    @property
+    def wants_frame(self) -> bool:
+        """Whether a frame would go to the engine at once."""
+        return (
+            self.worker.state is WorkerState.RUNNING
+            and not self._queue
+            and len(self._jobs) < self._depth
+        )
+
+    def start(self, now_ns: int) -> None:
+        """Start the worker, with sight of every camera's memory."""
+        memories = [
+            {"camera": key, "fd": camera.reader_fd, **camera.memory}
+            for key, camera in self._cameras.items()
+        ]
+        fds = [camera.reader_fd for camera in self._cameras.values()]
+        self.worker.start({"memories": memories}, fds, now_ns)
+
+    def enqueue(self, part: Part) -> None:
+        """Put a part with its frame in line."""
+        self._queue.append(part)
+
+    def feed(self) -> None:
+        """Give out as many jobs as the worker may hold; parts that are decided are passed over."""
+        if self.worker.state is not WorkerState.RUNNING:
+            return
+        while self._queue and len(self._jobs) < self._depth:
+            part = self._queue.popleft()
+            frame = part.frame
+            if part.decision is not None or frame is None:
+                continue
+            job = self._ledger.dispatch(part)
+            reader = f"{self.worker.owner}/{job}"
+            self._cameras[frame.camera].hold(frame, reader)
+            self._jobs[job] = _Job(part, frame, reader)
+            sent = self.worker.send(
+                "job",
+                job=job,
+                camera=frame.camera,
+                slot=frame.slot,
+                generation=frame.generation,
+                shape=list(frame.shape),
+            )
+            if not sent:
+                self.worker.kill("takes no jobs")
+                return
+
+    def result(self, message: Message, now_ns: int) -> tuple[JobFate, Decision]:
+        """Take an answer; it is looked at again before it counts."""
+        number = message.whole("job")
+        job = self._jobs.pop(number, None)
+        if job is None or message.whole("generation") != job.frame.generation:
+            return JobFate.STRANGE, unknown(Reason.ENGINE_ERROR, "an answer that nobody asked for")
+        self._cameras[job.frame.camera].let_go(job.frame, job.reader)
+        decision, count = checked_decision(message, self.identity)
+        fate = self._ledger.judged(number, decision, now_ns)
+        if fate is JobFate.DECIDED:
+            job.part.defect_count = count
+        return fate, decision
+
+    def worker_gone(self, now_ns: int) -> None:
+        """The worker was reaped: the part in hand is lost with it, the next one waits again."""
+        owner = f"{self.worker.name}#{self.worker.incarnation}"
+        for camera in self._cameras.values():
+            camera.reader_gone(f"{owner}/")
+        lost = self._ledger.lost_jobs()
+        self._jobs.clear()
+        for part in lost[:1]:
+            self._ledger.fail(part, Reason.ENGINE_ERROR, f"the engine {self.worker.ending}", now_ns)
+        self._queue.extendleft(reversed(lost[1:]))
+
+
+def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[Decision, int]:
+    """The decision of an answer and its number of defects.
+
+    `unknown` if anything about it does not hold together: the worker may have gone mad.
+    """
+    try:
+        decision, count = decision_from(message.inner("decision"))
+    except MessageError as error:
+        return _invalid(f"the engine's answer is none: {error}")
+    if not is_sound(decision):
+        return _invalid("the engine's answer contradicts itself")
+    threshold = None if identity is None else identity.threshold
+    if None not in (threshold, decision.threshold) and threshold != decision.threshold:
+        return _invalid("the engine used another threshold than it opened with")
+    if identity is not None and decision.settings_id not in (None, identity.settings_id):
+        return _invalid("the engine used other settings than it opened with")
+    if decision.verdict is not Verdict.PASS:
+        return decision, count
+    if identity is None or decision.raw_score is None or decision.threshold is None:
+        return _invalid("the engine passed a part without a score")
+    if identity.min_area_px is not None and any(
+        defect.area_px >= identity.min_area_px for defect in decision.defects
+    ):
+        return _invalid("the engine passed a defect above the minimum area")
+    return decision, count
+
+
+def _invalid(detail: str) -> tuple[Decision, int]:
+    return unknown(Reason.INVALID_OUTPUT, detail[:500]), 0

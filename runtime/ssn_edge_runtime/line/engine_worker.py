@@ -1,0 +1,143 @@
+"""The process that judges frames: `python -m ssn_edge_runtime.line.engine_worker FD`.
+
+It sees frames through memory that it cannot write, answers each job once, and owns nothing: what it
+says is looked at again by the authority.
+"""
+
+from __future__ import annotations
+
+import gc
+from contextlib import AbstractContextManager
+from typing import cast
+
+import numpy as np
+
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Decision, Reason, unknown
+from ssn_edge_runtime.errors import SsnEdgeError
+from ssn_edge_runtime.inspector import Inspector
+from ssn_edge_runtime.line.messages import Message, decision_fields
+from ssn_edge_runtime.line.shared_frames import FrameMap
+from ssn_edge_runtime.line.worker_side import (
+    WorkerLink,
+    call_factory,
+    report_failure,
+    set_up_logging,
+    settle,
+    single_thread_opencv,
+)
+from ssn_edge_runtime.loop import Judge
+
+IDLE_S = 0.5
+
+
+def open_inspector(
+    package: str,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    settings: str | None = None,
+    recipe: str | None = None,
+) -> Inspector:
+    """The factory of a model package, with this device's settings where there are any."""
+    return Inspector.open(
+        package,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        settings=settings,
+        recipe=recipe,
+    )
+
+
+def answer(judge: Judge, image: ByteImage) -> dict[str, object]:
+    """Judge one frame; whatever happens, there is an answer that can be sent."""
+    try:
+        decision = judge.inspect(image)
+    except Exception as error:  # noqa: BLE001 - the part needs an answer, and it is UNKNOWN
+        text = " ".join(f"the judge failed: {error!r}".split())[:500]
+        return decision_fields(unknown(Reason.ENGINE_ERROR, text))
+    if not isinstance(decision, Decision):
+        return decision_fields(unknown(Reason.INVALID_OUTPUT, "the judge gave no decision"))
+    try:
+        return decision_fields(decision)
+    except (AttributeError, TypeError, ValueError) as error:
+        text = f"the judge gave no sound decision: {error}"[:500]
+        return decision_fields(unknown(Reason.INVALID_OUTPUT, text))
+
+
+def serve(link: WorkerLink, judge: Judge, cameras: dict[str, FrameMap]) -> None:
+    """Answer jobs until the stop."""
+    while True:
+        message = link.receive(IDLE_S)
+        if message is None:
+            gc.collect()
+            continue
+        if message.kind == "stop":
+            return
+        if message.kind != "job":
+            continue
+        link.busy(True)
+        image = cameras[message.text("camera")].look(message.whole("slot"), message.shape("shape"))
+        decision = answer(judge, image)
+        del image
+        link.busy(False)
+        link.send(
+            "result",
+            job=message.whole("job"),
+            generation=message.whole("generation"),
+            decision=decision,
+        )
+
+
+def open_frames(setup: Message) -> dict[str, FrameMap]:
+    """The cameras' memories, to be looked at."""
+    cameras = {}
+    listed = setup.raw("memories")
+    for fields in listed if isinstance(listed, list) else []:
+        memory = Message(fields)
+        cameras[memory.text("camera")] = FrameMap(
+            memory.whole("fd"), memory.whole("bytes"), memory.whole("slot_bytes"), is_writer=False
+        )
+    return cameras
+
+
+def tell_ready(link: WorkerLink, judge: Judge) -> None:
+    """Say what judges, and by which threshold its answers are to be checked."""
+    thresholds = getattr(judge, "thresholds", None)
+    link.send(
+        "ready",
+        package_id=judge.package_id,
+        precision=judge.precision,
+        engine=judge.engine_name,
+        engine_sha256=judge.engine_sha256,
+        threshold=None if thresholds is None else thresholds.image,
+        min_area_px=None if thresholds is None else thresholds.min_area_px,
+        settings_id=getattr(judge, "settings_id", None),
+        recipe=getattr(judge, "recipe", None),
+    )
+
+
+def main() -> None:
+    """Serve one authority, then end."""
+    set_up_logging()
+    link, setup = WorkerLink.from_arguments()
+    cameras = open_frames(setup)
+    single_thread_opencv()
+    try:
+        opened = cast(AbstractContextManager[Judge], call_factory(setup))
+        with opened as judge:
+            # Once through all of our own code, too: the first part must not wait for imports.
+            answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
+            settle()
+            tell_ready(link, judge)
+            link.start_pulse()
+            serve(link, judge, cameras)
+    except SsnEdgeError as error:
+        report_failure(link, error)
+    for frames in cameras.values():
+        frames.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,433 @@
+"""Triggers, frames and verdicts of one line, as rules: no clock, no file, no process.
+
+Every accepted trigger gets exactly one verdict, in the order of acceptance. Times are arguments, in
+nanoseconds on one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
+from ssn_edge_runtime.line.rules import TriggerRules
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFrame:
+    """A frame that a capture worker announced; its pixels lie in a slot of shared memory.
+
+    Args:
+        camera: Which camera.
+        slot: Where the pixels are.
+        generation: Of the slot's lending.
+        shape: (H, W) or (H, W, 3) of uint8.
+        index: Running number within the source.
+        frame_id: The camera's own counter, if it has one.
+        exposed_ns: When its exposure began; None where the source does not tell.
+        captured_ns: When the source handed it over.
+        capture_ms: How long the source's `read` took, waiting included.
+        part_id: The part's id where the source knows one.
+        fault: What is wrong with it, if anything: such a frame is not judged.
+        fault_detail: One line for a person.
+    """
+
+    camera: str
+    slot: int
+    generation: int
+    shape: tuple[int, ...]
+    index: int
+    captured_ns: int
+    exposed_ns: int | None = None
+    frame_id: int | None = None
+    capture_ms: float | None = None
+    part_id: str | None = None
+    fault: Reason | None = None
+    fault_detail: str = ""
+
+    @property
+    def age_ns(self) -> int:
+        """What its deadline counts from: the exposure, or else the moment it was handed over."""
+        return self.captured_ns if self.exposed_ns is None else self.exposed_ns
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """An accepted trigger, from acceptance to its one verdict.
+
+    Args:
+        sequence: Its place in the order, and the number of its record.
+        trigger_id: As the controller gave it; None in a free-running line.
+        camera: Which camera sees it.
+        triggered_ns: When the trigger came; free-running: when the frame was exposed.
+        deadline_ns: From here on its verdict is `unknown`.
+        earliest_ns: A frame exposed before this is not of this part.
+        latest_ns: Nor is one exposed after this.
+        part_id: The part's id, if the trigger brought one.
+        frame: The frame it is judged by, once there is one.
+        job: The engine's job, once it was given to one.
+        decision: Its verdict, once it stands.
+        decided_ns: When it stood.
+        defect_count: How many defects there were; the decision lists the largest.
+    """
+
+    sequence: int
+    trigger_id: int | None
+    camera: str
+    triggered_ns: int
+    deadline_ns: int
+    earliest_ns: int
+    latest_ns: int
+    part_id: str | None = None
+    frame: SeenFrame | None = None
+    job: int | None = None
+    decision: Decision | None = None
+    decided_ns: int | None = None
+    defect_count: int = 0
+
+
+class Admission(Enum):
+    """What became of a trigger."""
+
+    ACCEPTED = "accepted"
+    OVERRUN = "overrun"
+    """Accepted, and at once `unknown(overrun)`: no room was left."""
+    DUPLICATE = "duplicate"
+    """The id of a part that is known: its answer is this one's, too."""
+    BOUNCE = "bounce"
+    """Too soon after the one before: counted, no part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What became of a trigger, and its part; None for a bounce."""
+
+    admission: Admission
+    part: Part | None
+
+
+class FrameFate(Enum):
+    """What a frame is to the line."""
+
+    MATCHED = "matched"
+    """It is a part's; judge it, unless the part is decided already."""
+    STALE = "stale"
+    """Exposed before the oldest trigger that still waits."""
+    SURPLUS = "surplus"
+    """Nobody waits for it."""
+
+
+class JobFate(Enum):
+    """What an engine's answer is to the line."""
+
+    DECIDED = "decided"
+    LATE = "late"
+    """Its part is decided already; discarded."""
+    STRANGE = "strange"
+    """No such job was given out: the engine is not to be trusted."""
+
+
+class TriggerLedger:
+    """The parts in flight, and the answers that are remembered.
+
+    Args:
+        rules: Times and room.
+        next_sequence: The number of the next part.
+    """
+
+    def __init__(self, rules: TriggerRules, *, next_sequence: int) -> None:
+        self._rules = rules
+        self._next_sequence = next_sequence
+        self._order: deque[Part] = deque()  # accepted and not released, oldest first
+        self._undecided: OrderedDict[int, Part] = OrderedDict()
+        self._jobs: dict[int, Part] = {}
+        self._late_jobs: set[int] = set()
+        self._next_job = 1
+        self._known: OrderedDict[int, Part] = OrderedDict()
+        self._last_trigger_ns: dict[str, int] = {}
+
+    def begin_at(self, next_sequence: int) -> None:
+        """Number the parts from here on; before the first of them."""
+        if self._order or self._known:
+            raise ValueError("parts were numbered already")
+        self._next_sequence = next_sequence
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next part."""
+        return self._next_sequence
+
+    @property
+    def undecided(self) -> tuple[Part, ...]:
+        """Parts without a verdict, oldest first."""
+        return tuple(self._undecided.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every accepted part was released."""
+        return not self._order
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another part would be judged."""
+        return len(self._undecided) < self._rules.in_flight
+
+    def trigger(
+        self, camera: str, trigger_id: int | None, now_ns: int, *, part_id: str | None = None
+    ) -> Admitted:
+        """Take a trigger; None as id gives it its sequence number as id."""
+        if trigger_id is not None and (known := self._known.get(trigger_id)) is not None:
+            return Admitted(Admission.DUPLICATE, known)
+        last_ns = self._last_trigger_ns.get(camera)
+        if last_ns is not None and now_ns - last_ns < self._rules.min_interval_ns:
+            return Admitted(Admission.BOUNCE, None)
+        self._last_trigger_ns[camera] = now_ns
+        part = self._new_part(
+            camera, trigger_id, now_ns, delay_ns=self._rules.exposure_delay_ns, part_id=part_id
+        )
+        return self._admit(part, now_ns)
+
+    def frame_is_part(self, frame: SeenFrame, now_ns: int, *, is_trigger: bool) -> Admitted:
+        """Take a frame that is a part by itself: free-running, or a camera with its own trigger.
+
+        Args:
+            frame: Announced just now.
+            now_ns: Now.
+            is_trigger: Whether it gets an id, its sequence number.
+        """
+        at_ns = min(frame.age_ns, now_ns)
+        part = self._new_part(frame.camera, None, at_ns, part_id=frame.part_id, named=is_trigger)
+        admitted = self._admit(part, now_ns)
+        if part.decision is None:
+            self._give_frame(part, frame, now_ns)
+        return admitted
+
+    def missed(self, camera: str, now_ns: int, detail: str) -> Part:
+        """Take a trigger that the camera had and that brought no frame."""
+        part = self._new_part(camera, None, now_ns)
+        self._decide(part, unknown(Reason.MISSED_TRIGGER, detail), now_ns)
+        return part
+
+    def unseen(
+        self,
+        camera: str,
+        at_ns: int,
+        now_ns: int,
+        reason: Reason,
+        detail: str,
+        *,
+        part_id: str | None = None,
+    ) -> Part:
+        """Take a part of a free-running line that has no frame to be judged by."""
+        part = self._new_part(camera, None, at_ns, part_id=part_id, named=False)
+        self._decide(part, unknown(reason, detail), now_ns)
+        return part
+
+    def frame(self, frame: SeenFrame, now_ns: int) -> tuple[FrameFate, Part | None]:
+        """Find the trigger that a frame belongs to: the newest that it was exposed after.
+
+        Older triggers of that camera that still wait for a frame get none any more: frames come in
+        the order of their exposure, and this one shows a later part.
+        """
+        waiting = [
+            part
+            for part in self._undecided.values()
+            if part.frame is None and part.camera == frame.camera
+        ]
+        if not waiting:
+            return FrameFate.SURPLUS, None
+        if frame.exposed_ns is None or frame.exposed_ns > now_ns:
+            # Without a trustworthy exposure nothing tells whose frame it is.
+            detail = (
+                "the source does not tell when the frame was exposed"
+                if frame.exposed_ns is None
+                else f"the frame claims an exposure {(frame.exposed_ns - now_ns) / 1e6:.1f} ms "
+                "in the future"
+            )
+            self._decide(waiting[0], unknown(Reason.CLOCK, detail), now_ns)
+            return FrameFate.MATCHED, waiting[0]
+        started = [part for part in waiting if part.earliest_ns <= frame.exposed_ns]
+        if not started:
+            return FrameFate.STALE, None
+        # A newer trigger that has its frame, or its verdict, already: this frame is not an older's.
+        newest = started[-1]
+        for part in started[:-1]:
+            self._decide(
+                part, unknown(Reason.NO_FRAME, "the next part came before a frame"), now_ns
+            )
+        if self._belongs_to_a_later_part(frame.camera, newest, frame.exposed_ns):
+            self._decide(newest, unknown(Reason.NO_FRAME, "the next part came first"), now_ns)
+            return FrameFate.SURPLUS, None
+        if frame.exposed_ns > newest.latest_ns:
+            late_ms = (frame.exposed_ns - newest.latest_ns) / 1e6
+            self._decide(
+                newest,
+                unknown(Reason.NO_FRAME, f"the frame was exposed {late_ms:.1f} ms too late"),
+                now_ns,
+            )
+            return FrameFate.SURPLUS, None
+        self._give_frame(newest, frame, now_ns)
+        return FrameFate.MATCHED, newest
+
+    def dispatch(self, part: Part) -> int:
+        """Give a part's frame to an engine; returns the job's number, never given out again."""
+        if part.decision is not None or part.frame is None or part.job is not None:
+            raise ValueError(f"part {part.sequence} is not waiting for an engine")
+        job, self._next_job = self._next_job, self._next_job + 1
+        part.job = job
+        self._jobs[job] = part
+        return job
+
+    def judged(self, job: int, decision: Decision, now_ns: int) -> JobFate:
+        """Take an engine's answer; one that comes at or after the deadline counts for nothing."""
+        part = self._jobs.pop(job, None)
+        if part is None:
+            if job in self._late_jobs:
+                self._late_jobs.discard(job)
+                return JobFate.LATE
+            return JobFate.STRANGE
+        if part.decision is not None:
+            return JobFate.LATE
+        if now_ns >= part.deadline_ns:
+            self._decide(part, _too_late(part, now_ns), now_ns)
+            return JobFate.LATE
+        self._decide(part, decision, now_ns)
+        return JobFate.DECIDED
+
+    def lost_jobs(self) -> list[Part]:
+        """The engine is gone and answers no job any more; its parts wait again, oldest first."""
+        parts = list(self._jobs.values())
+        for part in parts:
+            part.job = None
+        self._jobs.clear()
+        self._late_jobs.clear()
+        return parts
+
+    def fail(self, part: Part, reason: Reason, detail: str, now_ns: int) -> None:
+        """Decide a part `unknown`; nothing happens to one that is decided."""
+        if part.decision is None:
+            self._decide(part, unknown(reason, detail), now_ns)
+
+    def expire(self, now_ns: int) -> list[Part]:
+        """Decide the parts whose deadline has come."""
+        expired = [part for part in self._undecided.values() if now_ns >= part.deadline_ns]
+        for part in expired:
+            self._decide(part, _too_late(part, now_ns), now_ns)
+        return expired
+
+    def next_deadline_ns(self) -> int | None:
+        """When `expire` has something to do; None while nothing waits."""
+        return min((part.deadline_ns for part in self._undecided.values()), default=None)
+
+    def release(self, now_ns: int) -> Part | None:
+        """The next part in order, if its verdict stands; a pass that is too late is none."""
+        if not self._order or self._order[0].decision is None:
+            return None
+        part = self._order.popleft()
+        assert part.decision is not None
+        if part.decision.verdict is Verdict.PASS:
+            if now_ns >= part.deadline_ns:
+                part.decision = _too_late(part, now_ns)
+            elif not _has_its_frame(part):  # the rules above do not let this happen
+                part.decision = unknown(Reason.STALE_FRAME, "the frame is not of this part")
+        return part
+
+    def accept_from_ns(self, part: Part) -> int:
+        """When the pass signal is to be given: at the ejector, or at once."""
+        delay_ns = self._rules.ejector_delay_ns
+        if delay_ns is None or part.frame is None:
+            return 0
+        return part.frame.age_ns + delay_ns
+
+    def accept_until_ns(self, part: Part) -> int:
+        """Until when the pass signal is valid."""
+        if self._rules.ejector_delay_ns is None:
+            return part.deadline_ns
+        return self.accept_from_ns(part) + self._rules.ejector_window_ns
+
+    def _new_part(
+        self,
+        camera: str,
+        trigger_id: int | None,
+        triggered_ns: int,
+        *,
+        delay_ns: int = 0,
+        part_id: str | None = None,
+        named: bool = True,
+    ) -> Part:
+        sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
+        earliest_ns = triggered_ns + delay_ns
+        part = Part(
+            sequence=sequence,
+            trigger_id=sequence if trigger_id is None and named else trigger_id,
+            camera=camera,
+            triggered_ns=triggered_ns,
+            deadline_ns=triggered_ns + self._rules.deadline_ns,
+            earliest_ns=earliest_ns,
+            latest_ns=earliest_ns + self._rules.exposure_window_ns,
+            part_id=part_id,
+        )
+        self._order.append(part)
+        self._undecided[sequence] = part
+        if trigger_id is not None:
+            self._known[trigger_id] = part
+            while len(self._known) > self._rules.remembered:
+                oldest = next(iter(self._known))
+                if self._known[oldest].decision is None:
+                    break  # a repeated trigger must still find its part
+                del self._known[oldest]
+        return part
+
+    def _admit(self, part: Part, now_ns: int) -> Admitted:
+        if len(self._undecided) > self._rules.in_flight:
+            detail = f"{self._rules.in_flight} parts are being judged, there is no room for more"
+            self._decide(part, unknown(Reason.OVERRUN, detail), now_ns)
+            return Admitted(Admission.OVERRUN, part)
+        return Admitted(Admission.ACCEPTED, part)
+
+    def _give_frame(self, part: Part, frame: SeenFrame, now_ns: int) -> None:
+        part.frame = frame
+        if part.part_id is None:
+            part.part_id = frame.part_id
+        if frame.exposed_ns is not None and frame.exposed_ns > now_ns:
+            self._decide(part, unknown(Reason.CLOCK, "the exposure lies in the future"), now_ns)
+        elif frame.fault is not None:
+            self._decide(part, unknown(frame.fault, frame.fault_detail), now_ns)
+        elif now_ns >= part.deadline_ns:
+            self._decide(part, _too_late(part, now_ns), now_ns)
+
+    def _belongs_to_a_later_part(self, camera: str, part: Part, exposed_ns: int) -> bool:
+        return any(
+            other.sequence > part.sequence
+            and other.camera == camera
+            and other.earliest_ns <= exposed_ns
+            for other in self._order
+        )
+
+    def _decide(self, part: Part, decision: Decision, now_ns: int) -> None:
+        assert part.decision is None
+        part.decision = decision
+        part.decided_ns = now_ns
+        del self._undecided[part.sequence]
+        if part.job is not None and self._jobs.pop(part.job, None) is not None:
+            self._late_jobs.add(part.job)
+
+
+def _has_its_frame(part: Part) -> bool:
+    frame = part.frame
+    if frame is None or frame.fault is not None:
+        return False
+    return part.earliest_ns <= frame.age_ns <= part.latest_ns
+
+
+def _too_late(part: Part, now_ns: int) -> Decision:
+    late_ms = (now_ns - part.triggered_ns) / 1e6
+    if part.frame is None:
+        return unknown(Reason.NO_FRAME, f"no frame came within {late_ms:.1f} ms")
+    if part.decision is not None:
+        return replace(
+            unknown(Reason.DEADLINE, f"decided, but not released within {late_ms:.1f} ms"),
+            timings_ms=part.decision.timings_ms,
+        )
+    return unknown(Reason.DEADLINE, f"no verdict within {late_ms:.1f} ms")

@@ -1,0 +1,130 @@
+"""How a line is to run, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.rules import TriggerRules
+from ssn_edge_runtime.line.shared_frames import SLOT_BYTES
+from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerLimits
+
+
+class TriggerKind(str, Enum):
+    """What makes a part; each equal to its text."""
+
+    FREE = "free"
+    """Every frame, as the camera gives it: frames are judged, not parts."""
+    SOFTWARE = "software"
+    """A call, a line on a socket or on stdin; the next frame exposed after it is the part's."""
+    CAMERA = "camera"
+    """The camera has a trigger input: each frame is a part, a gap in its counter a missed one."""
+    RATE = "rate"
+    """A timer."""
+
+    def __str__(self) -> str:
+        """The text, on every Python version."""
+        return self.value
+
+
+class FreePolicy(str, Enum):
+    """What a free-running line does with more frames than it can judge; each equal to its text."""
+
+    LATEST = "latest"
+    """The newest is judged, older ones are dropped: the answer is as fresh as can be."""
+    EVERY = "every"
+    """Each gets a record; where there is no room, `unknown(overrun)`."""
+    BLOCK = "block"
+    """The source waits: right for a recording."""
+
+    def __str__(self) -> str:
+        """The text, on every Python version."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class LineOptions:
+    """How a line runs.
+
+    Args:
+        trigger: What makes a part.
+        policy: With `free`: what happens to frames beyond what can be judged.
+        rate_hz: With `rate`: triggers a second.
+        rules: Times and room of triggers.
+        max_parts: Ends the run after so many.
+        drives_while_dropping: Lets a line that drops frames drive an outlet: a part on a dropped
+            frame gets no verdict, and whoever sets this says that it is rejected, or seen again.
+        engine: When the engine worker is taken for dead.
+        capture: The same for each capture worker.
+        spare_slots: Frame slots of a camera beyond the parts in flight.
+        slot_bytes: Room for one frame.
+        frame_timeout_s: Longest wait for a frame of a camera that owes one.
+        reopen_attempts: How often a lost camera is opened again, in a row.
+        reopen_pause_s: Wait before the first of them.
+        clock_step_ns: A step of the wall clock beyond this is an event.
+        stop_grace_s: How long a worker may take to end before it is killed.
+    """
+
+    trigger: TriggerKind = TriggerKind.FREE
+    policy: FreePolicy = FreePolicy.LATEST
+    rate_hz: float | None = None
+    rules: TriggerRules = field(default_factory=TriggerRules)
+    max_parts: int | None = None
+    drives_while_dropping: bool = False
+    engine: WorkerLimits = field(default_factory=WorkerLimits)
+    capture: WorkerLimits = field(default_factory=WorkerLimits)
+    spare_slots: int = 4
+    slot_bytes: int = SLOT_BYTES
+    frame_timeout_s: float = 5.0
+    reopen_attempts: int = 10
+    reopen_pause_s: float = 2.0
+    clock_step_ns: int = 500_000_000
+    stop_grace_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work together."""
+        if (self.trigger is TriggerKind.RATE) != (self.rate_hz is not None):
+            raise ConfigError("a rate goes with --trigger rate:HZ, and it alone")
+        if self.rate_hz is not None and not 0 < self.rate_hz <= 1000:
+            raise ConfigError(f"a rate of {self.rate_hz} Hz; above 0 and up to 1000 is wanted")
+        if self.max_parts is not None and self.max_parts < 1:
+            raise ConfigError(f"a run of {self.max_parts} parts is none; ask for 1 or more")
+        if self.spare_slots < 2:
+            raise ConfigError("2 spare frame slots or more are needed: one is always being filled")
+        if not self.frame_timeout_s > 0 or not self.reopen_pause_s > 0 or self.reopen_attempts < 0:
+            raise ConfigError("frame timeout and reopening pause must be above 0")
+
+    @property
+    def drops(self) -> bool:
+        """Whether frames may go without a record."""
+        return self.trigger is TriggerKind.FREE and self.policy is FreePolicy.LATEST
+
+
+CAPTURE_MODULE = "ssn_edge_runtime.line.capture_worker"
+ENGINE_MODULE = "ssn_edge_runtime.line.engine_worker"
+
+
+def device_command(device: str) -> WorkerCommand:
+    """The capture worker of a `--device`."""
+    return WorkerCommand(f"{CAPTURE_MODULE}:open_device", {"device": device}, CAPTURE_MODULE)
+
+
+def package_command(
+    package: str,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    settings: str | None = None,
+    recipe: str | None = None,
+) -> WorkerCommand:
+    """The engine worker of a model package.
+
+    Settings are read again by a worker that is restarted, and other ones end the line: name a file
+    that does not change, such as a version that the store keeps.
+    """
+    arguments = {"package": package, "engine": engine, "precision": precision, "threads": threads}
+    if settings is not None:
+        arguments |= {"settings": settings, "recipe": recipe}
+    return WorkerCommand(f"{ENGINE_MODULE}:open_inspector", arguments, ENGINE_MODULE)

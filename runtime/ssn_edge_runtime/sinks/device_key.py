@@ -1,0 +1,173 @@
+"""The device's own key: an Ed25519 pair that signs what the device publishes about its journal.
+
+Needs ``cryptography`` (the extra ``sign``); without it a journal is chained but not signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from base64 import b64encode
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssn_edge_runtime.errors import ConfigError, StorageError
+from ssn_edge_runtime.files import write_whole
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+PUBLIC_SUFFIX = ".pub"
+_NEEDS = "signing needs the package cryptography; install it: pip install 'ssn-edge[sign]'"
+
+
+class PublicKey:
+    """A device's public key.
+
+    Args:
+        raw: Its 32 bytes.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.key_id = hashlib.sha256(raw).hexdigest()
+        self._key: Ed25519PublicKey | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> PublicKey:
+        """Read a PEM file.
+
+        Raises:
+            ConfigError: It is no Ed25519 public key, or ``cryptography`` is not installed.
+        """
+        try:
+            from cryptography.hazmat.primitives import serialization
+            from cryptography.hazmat.primitives.asymmetric import ed25519
+        except ModuleNotFoundError as error:
+            raise ConfigError(_NEEDS) from error
+        try:
+            key = serialization.load_pem_public_key(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: is no public key in PEM form") from error
+        if not isinstance(key, ed25519.Ed25519PublicKey):
+            raise ConfigError(f"{path}: is no Ed25519 public key")
+        return cls(key.public_bytes_raw())
+
+    def to_pem(self) -> bytes:
+        """The key as a PEM file, which OpenSSL and others read."""
+        der = bytes.fromhex("302a300506032b6570032100") + self.raw  # RFC 8410, section 4
+        text = b64encode(der).decode()
+        return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n".encode()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Whether the key's owner signed the message.
+
+        Raises:
+            ConfigError: ``cryptography`` is not installed.
+        """
+        try:
+            from cryptography.exceptions import InvalidSignature
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        except ModuleNotFoundError as error:
+            raise ConfigError(_NEEDS) from error
+        if self._key is None:
+            self._key = Ed25519PublicKey.from_public_bytes(self.raw)
+        try:
+            self._key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class DeviceKey:
+    """A device's private key, with its public half."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public = PublicKey(private.public_key().public_bytes_raw())
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the public key's 32 bytes."""
+        return self.public.key_id
+
+    @classmethod
+    def open(cls, path: Path) -> DeviceKey:
+        """Read the key, or make it on first use; its public half is written beside it.
+
+        Args:
+            path: The private key, PEM, for its owner alone (mode 0600); ``path.pub`` is public.
+
+        Raises:
+            ConfigError: Others may read it, it is no Ed25519 key, or ``cryptography`` is not
+                installed.
+            StorageError: It cannot be written.
+        """
+        try:
+            from cryptography.hazmat.primitives import serialization
+            from cryptography.hazmat.primitives.asymmetric import ed25519
+        except ModuleNotFoundError as error:
+            raise ConfigError(_NEEDS) from error
+        if not path.exists():
+            made = ed25519.Ed25519PrivateKey.generate()
+            _write_private(
+                path,
+                made.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ),
+            )
+        private = serialization.load_pem_private_key(_read_private(path), None)
+        if not isinstance(private, ed25519.Ed25519PrivateKey):
+            raise ConfigError(f"{path}: is no Ed25519 key; move it away, a new one is made")
+        public = path.with_name(path.name + PUBLIC_SUFFIX)
+        if not public.exists():
+            write_whole(public, PublicKey(private.public_key().public_bytes_raw()).to_pem())
+        return cls(private)
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, 64 bytes."""
+        return self._private.sign(message)
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(
+                f"{path}: has mode {mode:04o}, others may read it; make a new key, or chmod 600 it "
+                "if nobody has"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    if b"PRIVATE KEY" not in data:
+        raise ConfigError(f"{path}: is no private key in PEM form; move it away, a new one is made")
+    return data
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Whole or not there, and never readable by others, not even for a moment."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        with suppress(FileExistsError):  # another process was first: its key stands
+            os.link(unfinished, path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,256 @@
+"""Changing a device's settings: what `ssn-edge settings` does, callable from Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.decision import ReviewZone, Thresholds
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.in_force import put_in_force
+from ssn_edge_runtime.region import Polygon, Region, mask_from_png
+from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
+from ssn_edge_runtime.settings_json import polygon_from_list, short_id
+from ssn_edge_runtime.settings_store import SettingsStore
+from ssn_edge_runtime.strict_json import Fields
+from ssn_edge_runtime.supervision import ShiftCalendar
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChange:
+    """What is to change; None leaves a value as it is.
+
+    Args:
+        package: The model package that the settings are for.
+        engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`: thresholds are bound to
+            the engine that runs.
+        precision: ``auto``, or one of the package's.
+        recipe: Changes thresholds and region of this recipe in place of the general ones.
+        image_threshold: A logit.
+        pixel_threshold: A logit.
+        min_area_px: In camera pixels; 0 for none.
+        review: The review zone's two logits; empty for none.
+        region: A grey PNG of the camera's size, or JSON with ``frame_size_hw``, ``include`` and
+            ``exclude``; an empty path for none.
+        line: Fields of `LineSettings` by name.
+        note: Why, for people.
+        is_new: Begin anew, in place of changing the settings that are there.
+    """
+
+    package: Path
+    engine: str = "auto"
+    precision: str = "auto"
+    recipe: str | None = None
+    image_threshold: float | None = None
+    pixel_threshold: float | None = None
+    min_area_px: float | None = None
+    review: tuple[float, ...] | None = None
+    region: Path | None = None
+    line: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    is_new: bool = False
+
+
+def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
+    """Save the next version of a device's settings, once it was seen to fit package and engine.
+
+    What does not change stays bound as it is; thresholds of the precision that runs are bound to
+    the engine that runs now, which must be certified for the package and pass its self-test.
+
+    Returns:
+        The settings in force now.
+
+    Raises:
+        ConfigError: The settings there are for another package, or the new ones do not fit.
+        EngineError: No engine that may decide here.
+        PackageError: Not a whole, unchanged package.
+        StorageError: The disk does not take them.
+    """
+    made: list[Path] = []
+    with Inspector.open(
+        change.package, engine=change.engine, precision=change.precision
+    ) as inspector:
+
+        def changed(before: DeviceSettings | None) -> DeviceSettings:
+            base = before
+            if base is None or change.is_new:
+                base = DeviceSettings(inspector.package_id)
+            if base.package_id != inspector.package_id:
+                raise ConfigError(
+                    f"{store.path} is for package {base.package_id[:16]}, {change.package.name} is "
+                    f"{inspector.package_id[:16]}; begin new settings for it: add --new"
+                )
+            settings = _changed(base, change, inspector, store.path.parent, made)
+            put_in_force(
+                settings,
+                inspector.manifest,
+                package_id=inspector.package_id,
+                precision=inspector.precision,
+                engine=inspector.engine_name,
+                engine_sha256=inspector.engine_sha256,
+                recipe=change.recipe,
+                folder=store.path.parent,
+            )
+            ShiftCalendar(settings.line.shifts, settings.line.time_zone)  # such a zone is known
+            return settings
+
+        try:
+            return store.save(changed)
+        except BaseException:
+            for path in made:
+                path.unlink(missing_ok=True)
+            raise
+
+
+def settings_lines(settings: DeviceSettings) -> list[str]:
+    """Settings for a terminal."""
+    before = "" if settings.previous_id is None else f", from {settings.previous_id[:12]}"
+    lines = [
+        f"version {settings.version} of {settings.written_at} ({settings.settings_id[:12]}{before})"
+        + (f": {settings.note}" if settings.note else ""),
+        f"  package {settings.package_id[:16]}, "
+        + ("signed (not checked)" if settings.signature is not None else "not signed"),
+    ]
+    parts = [("", settings.precisions, settings.region)]
+    parts += [
+        (f"recipe {name}: ", recipe.precisions, recipe.region)
+        for name, recipe in settings.recipes.items()
+    ]
+    for name, precisions, region in parts:
+        for precision, fitted in precisions.items():
+            lines.append(f"  {name}{precision}: {_fitted_text(fitted)}")
+        if region is not None:
+            lines.append(f"  {name}region: {_region_text(region)}")
+    if not settings.precisions:
+        lines.append("  thresholds: the package's own")
+    line = settings.line
+    limits = {
+        "deadline": None if line.deadline_ms is None else f"{line.deadline_ms:g} ms",
+        "alarm after": line.alarm_after,
+        "halt after": line.halt_after,
+        "alarm at": None if line.alarm_reject_rate is None else f"{line.alarm_reject_rate:.2%}",
+        "halt at": None if line.halt_reject_rate is None else f"{line.halt_reject_rate:.2%}",
+        "hottest": None
+        if line.max_temperature_c is None
+        else f"{line.max_temperature_c:g} degrees C",
+        "shifts": " ".join(line.shifts) + (f" {line.time_zone}" if line.time_zone else ""),
+    }
+    text = ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
+    return [*lines, f"  line: {text}"]
+
+
+def _fitted_text(fitted: Fitted) -> str:
+    thresholds, review, risk = fitted.thresholds, fitted.review, fitted.risk
+    area = "" if thresholds.min_area_px is None else f", area {thresholds.min_area_px:g} px"
+    zone = "" if review is None else f", review {review.low:g} to {review.high:g}"
+    origin = (
+        "set by hand"
+        if risk is None
+        else f"for {risk.max_false_reject:.2%} false rejects on {risk.normals} normals"
+    )
+    return (
+        f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; {origin}; "
+        f"{fitted.engine} {fitted.engine_sha256[:12]}"
+    )
+
+
+def _region_text(region: Region) -> str:
+    height, width = region.frame_size_hw
+    what = region.mask_file or f"{len(region.include)} polygons, {len(region.exclude)} holes"
+    return f"{what} on {width} x {height} pixels"
+
+
+def _changed(
+    base: DeviceSettings,
+    change: SettingsChange,
+    inspector: Inspector,
+    folder: Path,
+    made: list[Path],
+) -> DeviceSettings:
+    own = base.recipes.get(change.recipe or "", Recipe(base.precisions, base.region))
+    if change.recipe is not None and change.recipe not in base.recipes:
+        own = Recipe()
+    precisions = dict(own.precisions)
+    fitted = _fitted(base, change, inspector)
+    if fitted is not None:
+        precisions[inspector.precision] = fitted
+    region = own.region if change.region is None else _region(change.region, folder, made)
+    settings = replace(base, note=change.note, line=replace(base.line, **change.line))
+    if change.recipe is None:
+        return replace(settings, precisions=precisions, region=region)
+    recipes = {**base.recipes, change.recipe: Recipe(precisions, region)}
+    return replace(settings, recipes=recipes)
+
+
+def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) -> Fitted | None:
+    """Thresholds of the precision that runs; None where neither are set nor were."""
+    recipe = change.recipe if change.recipe in base.recipes else None
+    before = base.fitted(inspector.precision, recipe)
+    package = inspector.manifest.precisions[inspector.precision]
+    if before is None:
+        before = Fitted(package.thresholds, "", "0" * 64, risk=package.risk)
+        is_held = False
+    else:
+        is_held = change.recipe is None or inspector.precision in (
+            base.recipes[recipe].precisions if recipe is not None else {}
+        )
+    old = before.thresholds
+    thresholds = Thresholds(
+        image=old.image if change.image_threshold is None else change.image_threshold,
+        pixel=old.pixel if change.pixel_threshold is None else change.pixel_threshold,
+        min_area_px=old.min_area_px if change.min_area_px is None else change.min_area_px or None,
+    )
+    review = before.review
+    if change.review is not None:
+        if len(change.review) not in (0, 2):
+            raise ConfigError("the review zone is two logits, such as 1.5,2.5")
+        review = ReviewZone(*change.review) if change.review else None
+    if not is_held and (thresholds, review) == (old, before.review):
+        return None
+    return Fitted(
+        thresholds,
+        inspector.engine_name,
+        inspector.engine_sha256,
+        review=review,
+        # A threshold that a person moved no longer carries the promise.
+        risk=before.risk if thresholds == old else None,
+    )
+
+
+def _region(path: Path, folder: Path, made: list[Path]) -> Region | None:
+    if path == Path():
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.suffix.lower() != ".json":
+        mask = mask_from_png(data, str(path))
+        target = folder / f"region-{short_id(data)}.png"
+        if not target.exists():
+            write_whole(target, data, durable=True)
+            made.append(target)
+        height, width = mask.shape
+        return Region(
+            (height, width), mask_file=target.name, mask_sha256=hashlib.sha256(data).hexdigest()
+        )
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not JSON") from error
+    fields = Fields(document, str(path), refusal=ConfigError)
+    height, width = (int(side) for side in fields.numbers("frame_size_hw", 2))
+    names = fields.names()
+    include = _polygons(fields, "include") if "include" in names else ()
+    exclude = _polygons(fields, "exclude") if "exclude" in names else ()
+    fields.done()
+    return Region((height, width), include=include, exclude=exclude)
+
+
+def _polygons(fields: Fields, key: str) -> tuple[Polygon, ...]:
+    return tuple(polygon_from_list(each) for each in fields.items(key))

@@ -1,0 +1,114 @@
+"""`ssn-edge run` on a camera: settings, shadow mode, alarms and halts reach the guarded line."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.decision import Thresholds
+from ssn_edge_runtime.settings import DeviceSettings, Fitted, LineSettings
+from ssn_edge_runtime.settings_store import SettingsStore
+
+CAMERA = "test:?width=128&height=96&fps=20"
+
+
+def run(cwd: Path, package: Path, *arguments: str, **options: Any) -> tuple[int, str, str]:
+    process = subprocess.run(
+        [sys.executable, "-m", "ssn_edge", "run", "--device", CAMERA, "--package", str(package),
+         "--keep", "none", "--engine", "onnxruntime-cpu", "--json", *arguments],
+        capture_output=True, text=True, check=False, timeout=120, cwd=cwd, **options,
+    )  # fmt: skip
+    return process.returncode, process.stdout, process.stderr
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in (folder / "decisions.jsonl").read_bytes().splitlines()]
+
+
+@pytest.fixture
+def store(tmp_path: Path, package_path: Path) -> SettingsStore:
+    """Settings that fail every part."""
+    with Inspector.open(package_path, engine="onnxruntime-cpu") as inspector:
+        fitted = Fitted(Thresholds(-9999.0, 2.0), inspector.engine_name, inspector.engine_sha256)
+        settings = DeviceSettings(inspector.package_id, {"fp32": fitted})
+    store = SettingsStore(tmp_path / "settings.json")
+    store.save(lambda _: settings)
+    return store
+
+
+def test_a_guarded_line_judges_with_the_settings_and_says_so_in_each_record(
+    store: SettingsStore, tmp_path: Path, package_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        code, out, err = run(
+            tmp_path, package_path, "--shadow", "--max-frames", "6",
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )  # fmt: skip
+        manager.setblocking(False)
+        told = manager.recv(999).decode().split("\n")
+    assert code == 0, err
+    assert told[0] == "READY=1"
+    settings = store.current()
+    assert settings is not None
+    found = lines(tmp_path / "decisions")
+    verdicts = [line for line in found if line["kind"] == "verdict"]
+    judged = [line for line in verdicts if line["threshold"] is not None]
+    assert {line["settings_id"] for line in verdicts} == {settings.settings_id}
+    assert all(line["verdict"] != "pass" for line in verdicts)
+    assert all(line["threshold"] == -9999.0 for line in judged)
+    (start,) = (line for line in found if line.get("event") == "start")
+    assert start["detail"]["shadow"] is True
+    (package,) = (line for line in found if line.get("event") == "package")
+    assert package["detail"]["settings_id"] == settings.settings_id
+    assert "shadow mode: nothing is driven" in err
+    assert json.loads(out)["supervision"]["shifts"][0]["parts"] == len(verdicts)
+
+
+def test_a_guarded_line_halts_at_its_limit(
+    store: SettingsStore, tmp_path: Path, package_path: Path
+) -> None:
+    limits = LineSettings(alarm_after=2, halt_after=4)
+    current = store.current()
+    assert current is not None
+    store.save(lambda _: replace(current, line=limits))
+    code, out, err = run(tmp_path, package_path)
+    assert code == 4, err
+    assert "halted: 4 parts in a row did not pass" in err
+    events = [line for line in lines(tmp_path / "decisions") if line["kind"] == "event"]
+    alarms = [line["detail"]["halt"] for line in events if line["event"] == "alarm"]
+    assert alarms == [False, True]
+    assert json.loads(out)["supervision"]["halted"] is not None
+
+
+def test_settings_of_another_engine_end_a_guarded_line_before_anything_is_written(
+    store: SettingsStore, tmp_path: Path, package_path: Path
+) -> None:
+    def other(before: DeviceSettings | None) -> DeviceSettings:
+        assert before is not None
+        fitted = replace(before.precisions["fp32"], engine_sha256="1" * 64)
+        return replace(before, precisions={"fp32": fitted})
+
+    store.save(other)
+    code, _, err = run(tmp_path, package_path, "--max-frames", "3")
+    assert code == 5
+    assert "recalibrate" in err
+    assert not (tmp_path / "decisions" / "decisions.jsonl").exists()
+
+
+def test_shadow_mode_and_triggers_that_are_answered_exclude_each_other(
+    tmp_path: Path, package_path: Path
+) -> None:
+    code, _, err = run(tmp_path, package_path, "--shadow", "--trigger", "stdin")
+    assert code == 2
+    assert "--shadow drives nothing" in err
+    assert list(tmp_path.iterdir()) == []
