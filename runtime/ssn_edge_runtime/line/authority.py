@@ -14,32 +14,28 @@ from concurrent.futures import Future
 from time import monotonic_ns, time_ns
 from typing import cast
 
-from ssn_edge_runtime import errors
 from ssn_edge_runtime.decision import Reason
 from ssn_edge_runtime.errors import (
     ConfigError,
-    EngineError,
     SourceError,
-    SsnEdgeError,
     StorageError,
 )
 from ssn_edge_runtime.line.answers import Answer, OnAnswer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
-from ssn_edge_runtime.line.engine_desk import EngineDesk, JudgeIdentity
+from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.frame_desk import FrameDesk
-from ssn_edge_runtime.line.ledger import Admission, JobFate, TriggerLedger
-from ssn_edge_runtime.line.messages import Message, MessageError
+from ssn_edge_runtime.line.ledger import Admission, TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
+from ssn_edge_runtime.line.workers import Workers
 from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
 
 HOUSEKEEPING_NS = 50_000_000
 DROPS_NOTED_NS = 1_000_000_000
-MESSAGES_A_TURN = 64
 
 logger = logging.getLogger(__name__)
 
@@ -124,9 +120,19 @@ class Authority:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
-        self._watched: dict[str, tuple[int, int]] = {}
+        self._workers = Workers(
+            self._selector,
+            self._engine,
+            self._cameras,
+            self._frames,
+            self._delivery,
+            options,
+            self._states,
+            self._step_up,
+        )
         self._stop_asked = False
         self._is_stopping = False
+        self._is_over = False
         self._housekept_ns = 0
         self._drops_noted_ns = 0
         self._next_tick_ns: int | None = None
@@ -161,6 +167,8 @@ class Authority:
         # A trigger from the future would let an older frame seem to be of this part.
         at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
         self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        if self._is_over:
+            self._take_requests()  # refused, in the caller's thread: there is no other any more
         self._wake()
 
     def ask(
@@ -205,7 +213,7 @@ class Authority:
             counters=counters,
             in_flight=len(self._ledger.undecided),
             last=self._delivery.last,
-            workers=tuple(_worker_status(worker) for worker in self._workers()),
+            workers=tuple(_worker_status(worker) for worker in self._workers.all),
             latency_ms=self._delivery.latencies.summaries() if with_latency else {},
         )
 
@@ -257,7 +265,7 @@ class Authority:
             key.data[1]()
         now_ns = monotonic_ns()
         if self._stop_asked and not self._is_stopping:
-            self._is_stopping = True
+            self._is_stopping = self._workers.is_stopping = True
             self._frames.stop()
         if now_ns - self._housekept_ns >= HOUSEKEEPING_NS:
             self._housekept_ns = now_ns
@@ -324,13 +332,9 @@ class Authority:
         self._delivery.answer_all(detail)
 
     def _shut(self) -> None:
+        self._is_over = True
         self._take_requests()
-        for worker in self._workers():
-            self._unwatch_worker(worker)
-        for worker in self._workers():
-            worker.send("stop")
-        for worker in self._workers():
-            worker.end(self.options.stop_grace_s)
+        self._workers.end(self.options.stop_grace_s)
         for camera in self._cameras.values():
             camera.close()
         self._selector.close()
@@ -353,16 +357,13 @@ class Authority:
         return max(0.0, (until_ns - monotonic_ns()) / 1e9)
 
     def _housekeep(self, now_ns: int) -> None:
-        for worker in self._workers():
-            if (why := worker.trouble(now_ns)) is not None:
-                self._kill(worker, why)
-            self._start_if_due(worker, now_ns)
+        self._workers.look_after(now_ns)
         self._delivery.look_at_clock()
         if now_ns - self._drops_noted_ns >= DROPS_NOTED_NS:
             self._drops_noted_ns = now_ns
             self._note_drops()
             self._delivery.check_journal()
-        self._step_up(now_ns)
+        self._step_up()
         if self._on_status is not None:
             self._on_status(self.status())
 
@@ -395,7 +396,11 @@ class Authority:
 
     def _take_requests(self) -> None:
         while self._requests:
-            self._admit(*self._requests.popleft())
+            try:
+                request = self._requests.popleft()
+            except IndexError:  # the end of the run took it
+                return
+            self._admit(*request)
 
     def _admit(
         self,
@@ -406,7 +411,12 @@ class Authority:
         on_answer: OnAnswer,
     ) -> None:
         counters = self._delivery.counters
-        if not self._states.state.may_pass or self._is_stopping or self._frames.is_full:
+        if (
+            not self._states.state.may_pass
+            or self._is_over
+            or self._is_stopping
+            or self._frames.is_full
+        ):
             counters["refused"] += 1
             refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
             self._delivery.tell(on_answer, refused)
@@ -425,168 +435,13 @@ class Authority:
         self._frames.parts_begun += 1
         self._delivery.accepted(part)
 
-    # Workers
-
-    def _workers(self) -> list[WorkerProcess]:
-        return [self._engine.worker, *(each.worker for each in self._cameras.values())]
-
-    def _camera_of(self, worker: WorkerProcess) -> Camera | None:
-        return next((each for each in self._cameras.values() if each.worker is worker), None)
-
-    def _start_if_due(self, worker: WorkerProcess, now_ns: int) -> None:
-        if worker.state is not WorkerState.GONE or self._is_stopping:
-            return
-        if worker.start_at_ns is None or now_ns < worker.start_at_ns:
-            return
-        camera = self._camera_of(worker)
-        if camera is not None and self._engine.identity is None:
-            return  # nothing is read before there is something to judge it
-        if camera is None:
-            self._engine.start(now_ns)
-        else:
-            camera.start(now_ns)
-        assert worker.socket is not None
-        link_fd, exit_fd = worker.socket.fileno(), worker.exit_fd
-        self._watched[worker.name] = (link_fd, exit_fd)
-        self._selector.register(link_fd, selectors.EVENT_READ, (1, lambda: self._readable(worker)))
-        self._selector.register(exit_fd, selectors.EVENT_READ, (2, lambda: self._exited(worker)))
-
-    def _readable(self, worker: WorkerProcess) -> None:
-        camera = self._camera_of(worker)
-        try:
-            for _ in range(MESSAGES_A_TURN):
-                now_ns = monotonic_ns()
-                message = worker.receive(now_ns)
-                if message is None:
-                    return
-                if camera is None:
-                    self._engine_says(message, now_ns)
-                else:
-                    self._camera_says(camera, message, now_ns)
-        except MessageError as error:
-            self._delivery.counters["strange_messages"] += 1
-            self._kill(worker, f"said what makes no sense: {error}")
-        except EOFError:
-            # Its exit comes next; if it lives on, it is found by its missing pulse.
-            self._unwatch_link(worker)
-
-    def _engine_says(self, message: Message, now_ns: int) -> None:
-        worker = self._engine.worker
-        if message.kind == "result":
-            fate, _ = self._engine.result(message, now_ns)
-            if fate is JobFate.LATE:
-                self._delivery.counters["late_results"] += 1
-            elif fate is JobFate.STRANGE:
-                raise MessageError("an answer that nobody asked for")
-            self._engine.feed()
-        elif message.kind == "ready":
-            identity = JudgeIdentity.of(message)
-            before = self._engine.identity
-            self._engine.identity = self._delivery.identity = identity
-            worker.ready(now_ns)
-            if before is not None and before != identity:
-                raise EngineError(
-                    f"the engine came back as another one ({identity.engine}, "
-                    f"{identity.precision}): start the line again to judge with it"
-                )
-            if before is None:
-                self._delivery.note(
-                    EventKind.PACKAGE,
-                    {
-                        "package_id": identity.package_id,
-                        "precision": identity.precision,
-                        "engine": identity.engine,
-                        "engine_sha256": identity.engine_sha256,
-                        "settings_id": identity.settings_id,
-                        "recipe": identity.recipe,
-                    },
-                )
-            self._step_up(now_ns)
-        elif message.kind == "failed":
-            self._worker_failed(worker, message, EngineError)
-        else:
-            raise MessageError(f"an engine says no {message.kind!r}")
-
-    def _camera_says(self, camera: Camera, message: Message, now_ns: int) -> None:
-        if message.kind == "ready":
-            camera.source = message.text("name")
-            camera.is_live = message.flag("is_live")
-            if self.options.trigger is not TriggerKind.FREE and not message.flag("tells_exposure"):
-                raise ConfigError(
-                    f"{camera.source}: does not tell when a frame was exposed, so that an old one "
-                    "could be taken for a new part's; it cannot be used with triggers"
-                )
-            camera.worker.ready(now_ns)
-            self._step_up(now_ns)
-        elif message.kind == "failed":
-            self._worker_failed(camera.worker, message, SourceError)
-        else:
-            self._frames.take(camera, message, now_ns)
-
-    def _worker_failed(
-        self, worker: WorkerProcess, message: Message, otherwise: type[SsnEdgeError]
-    ) -> None:
-        """A worker said that it cannot work: that is no accident, so starting it again is vain."""
-        kind = getattr(errors, message.text("error"), otherwise)
-        if not (isinstance(kind, type) and issubclass(kind, SsnEdgeError)):
-            kind = otherwise
-        raise kind(f"{message.text('detail')} (the line was {self._states.state})")
-
-    def _exited(self, worker: WorkerProcess) -> None:
-        self._readable(worker)  # its last words
-        if not worker.reap():
-            return
-        self._unwatch_worker(worker)
-        now_ns = monotonic_ns()
-        camera = self._camera_of(worker)
-        if camera is None:
-            self._engine.worker_gone(now_ns)
-        else:
-            camera.worker_gone()
-        if self._is_stopping:
-            return  # what is in flight has its deadline
-        start_at_ns = worker.budget.take(now_ns)
-        self._delivery.note(
-            EventKind.WORKER_RESTART,
-            {
-                "worker": worker.name,
-                "why": worker.ending,
-                "restarts": worker.budget.ever,
-                "given_up": start_at_ns is None,
-            },
-        )
-        if start_at_ns is None:
-            kind = EngineError if camera is None else SourceError
-            raise kind(
-                f"{worker.name}: {worker.ending}, once more than its {worker.budget.ever} "
-                "restarts; look at the device, then start the line again"
-            )
-        worker.start_at_ns = start_at_ns
-
-    def _kill(self, worker: WorkerProcess, why: str) -> None:
-        logger.warning("%s: %s; it is killed", worker.name, why)
-        self._unwatch_link(worker)
-        worker.kill(why)
-
-    def _unwatch_link(self, worker: WorkerProcess) -> None:
-        link_fd, exit_fd = self._watched.get(worker.name, (-1, -1))
-        if link_fd >= 0:
-            self._selector.unregister(link_fd)
-            self._watched[worker.name] = (-1, exit_fd)
-
-    def _unwatch_worker(self, worker: WorkerProcess) -> None:
-        self._unwatch_link(worker)
-        _, exit_fd = self._watched.pop(worker.name, (-1, -1))
-        if exit_fd >= 0:
-            self._selector.unregister(exit_fd)
-
     # State
 
-    def _step_up(self, now_ns: int) -> None:
+    def _step_up(self) -> None:
         """From start to execution, once every worker has been up."""
         if self._states.state is not LineState.PREOPERATIONAL or self._is_stopping:
             return
-        if any(worker.state is not WorkerState.RUNNING for worker in self._workers()):
+        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.all):
             return
         if self._open_journal is not None:
             self._begin_journal()

@@ -87,6 +87,7 @@ class FrameDesk:
             count = message.whole("count")
             self._delivery.counters["dropped"] += count
             camera.drop(first, last, count, "no room for a frame")
+            self._dropped_parts(camera, count, now_ns)
         elif kind == "damaged":
             self._damaged(camera, message, now_ns)
         elif kind == "lost":
@@ -193,6 +194,17 @@ class FrameDesk:
             self.parts_begun += 1
             self._delivery.counters["trigger:missed"] += 1
             self._delivery.accepted(part)
+
+    def _dropped_parts(self, camera: Camera, count: int, now_ns: int) -> None:
+        """Where each frame is to have a record, those that found no slot have one as well."""
+        if not self._is_free or self._options.policy is not FreePolicy.EVERY:
+            return
+        for _ in range(min(count, MISSED_RECORDS)):
+            if self.is_full or self._is_stopped or not self._states.state.may_pass:
+                return
+            detail = "there was no room for the frame"
+            self._ledger.unseen(camera.key, now_ns, now_ns, Reason.OVERRUN, detail)
+            self.parts_begun += 1
 
     def _damaged(self, camera: Camera, message: Message, now_ns: int) -> None:
         """A frame that cannot be read: a part, where frames are parts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from time import monotonic_ns
 
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.messages import (
@@ -23,6 +25,9 @@ from ssn_edge_runtime.line.messages import (
 )
 
 SECOND_NS = 1_000_000_000
+LONGEST_DEATH_NS = 10 * SECOND_NS
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerState(str, Enum):
@@ -127,6 +132,7 @@ class WorkerProcess:
         self._started_ns = 0
         self._beat_ns = 0
         self._busy_since_ns: int | None = None
+        self._dying_since_ns = 0
 
     @property
     def pid(self) -> int | None:
@@ -224,12 +230,17 @@ class WorkerProcess:
                 return f"hung in one call for {self._limits.busy_ns / 1e9:g} s"
         return None
 
+    def is_undead(self, now_ns: int) -> bool:
+        """Whether the kernel does not let go of it: a driver holds it, and its slots with it."""
+        return self.state is WorkerState.DYING and now_ns - self._dying_since_ns > LONGEST_DEATH_NS
+
     def kill(self, why: str) -> None:
         """Kill it; it is not gone before it is reaped."""
         if self._process is None or self.state is WorkerState.DYING:
             return
         self.state = WorkerState.DYING
         self.ending = why
+        self._dying_since_ns = monotonic_ns()
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.exit_fd, signal.SIGKILL)
         self._close_link()
@@ -259,8 +270,12 @@ class WorkerProcess:
                 self._process.wait(grace_s)
         if self._process.poll() is None:
             self.kill("did not end when asked to")
-            self._process.wait()
-        self.reap()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LONGEST_DEATH_NS / 1e9)
+        if not self.reap():
+            logger.error("%s: process %s cannot be killed, a driver holds it", self.name, self.pid)
+            self._close_link()
+            os.close(self.exit_fd)
 
     def _close_link(self) -> None:
         if self.socket is not None:

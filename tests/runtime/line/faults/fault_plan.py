@@ -104,7 +104,7 @@ class Plan:
     exposure_ns: int
     often: float = 0.08
     """Share of parts with a fault that costs no worker."""
-    spacing: int = 300
+    spacing: int = 200
     """Parts from one fault that does to the next: each kind in turn."""
     height: int = 48
     width: int = 64

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, monotonic_ns, sleep
 
 import pytest
 import simulated_line
@@ -364,3 +364,62 @@ def test_triggers_come_on_standard_input_and_its_end_ends_the_run(
         told = answers.read().splitlines()
     os.close(reads)
     assert sorted(line.split()[0] for line in told) == ["5", "6"]
+
+
+def test_the_pass_signal_waits_until_the_part_is_at_the_ejector_and_the_stop_waits_for_it(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    planned = simulated_line.plan(1, **QUIET)
+    delay_ns, window_ns = 300_000_000, 100_000_000
+    rules = replace(
+        simulated_line.options().rules, ejector_delay_ns=delay_ns, ejector_window_ns=window_ns
+    )
+    gate = simulated_line.Gate()
+    with Journal(tmp_path) as journal:
+        authority = make_authority(
+            journal, planned, simulated_line.options(rules=rules), outlets=[gate]
+        )
+
+        def drive() -> None:
+            for _ in range(40):
+                part = (monotonic_ns() - planned.start_ns) // planned.interval_ns + 1
+                sleep(max(0, planned.triggered_ns(part) - monotonic_ns()) / 1e9)
+                authority.trigger(part + 1, at_ns=planned.triggered_ns(part))
+
+        run_beside(authority, drive)
+    passed = [record for record in verdicts(tmp_path) if record["verdict"] == "pass"]
+    withheld = events(tmp_path, "withheld")
+    assert len(gate.accepted) + len(withheld) == len(passed) > 0
+    for trigger_id, _, until_ns, given_ns in gate.accepted:
+        assert trigger_id is not None
+        exposed_ns = planned.exposed_ns(trigger_id - 1)
+        assert exposed_ns + delay_ns <= given_ns < until_ns + 1_000_000
+        assert until_ns == exposed_ns + delay_ns + window_ns
+
+
+def test_what_inhibits_turns_a_pass_into_unknown(tmp_path: Path, nothing_is_left: None) -> None:
+    planned = simulated_line.plan(1, **QUIET)
+    gate = simulated_line.Gate()
+    options = simulated_line.options(
+        trigger=TriggerKind.FREE, policy=FreePolicy.EVERY, max_parts=40
+    )
+    with Journal(tmp_path) as journal:
+        make_authority(
+            journal,
+            planned,
+            options,
+            outlets=[gate],
+            inhibit=lambda: (Reason.OVERHEATED, "92 degrees, 85 is the limit"),
+        ).run()
+    records = verdicts(tmp_path)
+    assert not [record for record in records if record["verdict"] == "pass"]
+    assert "overheated" in {record["reason"] for record in records}
+    assert gate.accepted == []
+
+
+def test_a_trigger_after_the_end_is_refused_at_once(tmp_path: Path, nothing_is_left: None) -> None:
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, simulated_line.plan(1, **QUIET))
+        run_beside(authority, lambda: None)
+        answer = trigger_now(authority, 1)
+    assert (answer.verdict, answer.is_pass, int(answer.code)) == (None, False, 0)
