@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class RtspSource(GStreamerSource):
-    """The newest frame of an RTSP stream, H.264, H.265 or MJPEG, BGR.
+    """The newest frame of an RTSP stream, BGR; H.264 is what it was tried with.
 
     Its frames do not say when they were exposed, so it is refused for triggered use.
 
