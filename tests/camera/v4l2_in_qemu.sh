@@ -52,7 +52,7 @@ $python $work/look_at_v4l2.py && echo OK-SETTINGS
 v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
 
 echo "== a camera: 20 frames, one record each"
-$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(wc -l <camera/decisions.jsonl)
+$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(grep -c '"kind":"verdict"' camera/decisions.jsonl)
 [ "\${records:-0}" = 20 ] && echo OK-CAMERA
 
 echo "== no such camera: exit code 5, nothing written"
