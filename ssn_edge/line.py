@@ -337,6 +337,7 @@ def _run_guarded(
     if request.keep_policy is not KeepPolicy.NONE:
         on_message("no pictures are kept of a camera's parts; --single-process keeps them")
     settings = None if request.settings is None else _kept_version(request.settings)
+    in_force = None if settings is None else read_settings(settings)
     lines: list[Authority] = []
     said = False
 
@@ -352,7 +353,7 @@ def _run_guarded(
         journal = Journal(request.output, durable=request.durable, key=key)
         opened.callback(journal.close)
         supervisor = Supervisor(
-            FixedSettings(None if settings is None else read_settings(settings), request.recipe),
+            FixedSettings(in_force, request.recipe),
             overrides=request.limits,
             health=HealthSampler(HealthReader(request.output)),
             notifier=notifier,
@@ -399,6 +400,7 @@ def _run_guarded(
             ),
             journal,
             request.line_options(),
+            settings_id=None if in_force is None else in_force.settings_id,
             stop=stop,
             control=request.control_path,
             takes_stdin=request.trigger == "stdin",
