@@ -169,7 +169,7 @@ def _opened(folder: Path, opened: contextlib.ExitStack) -> tuple[list[Path], Bin
             return [each.path for each in closed_segments(folder)], None
         inode = os.fstat(active.fileno()).st_ino
         closed = [each.path for each in closed_segments(folder)]
-        if all(path.stat().st_ino != inode for path in closed[-1:]):
+        if all(path.stat().st_ino != inode for path in closed):
             return closed, active
     raise StorageError(f"{folder}: changes too fast to be read; stop the line and run it again")
 

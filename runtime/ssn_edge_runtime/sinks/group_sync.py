@@ -15,6 +15,9 @@ from ssn_edge_runtime.sinks.recovery import sync_folder
 LONGEST_SYNC_S = 60.0
 """A disk that has not answered for so long is taken for lost."""
 
+MOST_WAITING = 64
+"""Closed segments that may wait for their sync."""
+
 
 class Position(NamedTuple):
     """How far a chain has come.
@@ -51,6 +54,7 @@ class GroupSync:
         self._lock = Lock()
         self._fd = -1
         self._closed_fds: list[int] = []
+        self._waiting = 0
         self._position: Position | None = None
         self._safe: Position | None = None
         self._dirty_since_ns: int | None = None
@@ -59,6 +63,11 @@ class GroupSync:
         self._thread: Thread | None = None
         self.failure: OSError | None = None
         self.free_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another segment may be closed; each waits for its sync as an open file."""
+        return self._waiting < MOST_WAITING
 
     @property
     def safe_line(self) -> int:
@@ -90,6 +99,7 @@ class GroupSync:
         """Go on with another file; the one before is synced first, and closed."""
         with self._lock:
             self._closed_fds.append(self._fd)
+            self._waiting += 1
             self._fd = fd
 
     def stop(self) -> bool:
@@ -137,6 +147,8 @@ class GroupSync:
             while closed:
                 os.fsync(closed[0])
                 os.close(closed.pop(0))
+                with self._lock:
+                    self._waiting = len(closed) + len(self._closed_fds)
             if is_new_segment or self._syncing_since_ns is not None:
                 os.fsync(fd)
             if is_new_segment:

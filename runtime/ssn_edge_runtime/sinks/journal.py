@@ -327,10 +327,12 @@ class Journal(Sink):
         self._since_checkpoint += 1
 
     def _is_segment_full(self) -> bool:
-        size = 0 if self._file is None else self._file.size
-        return size > 0 and (
-            size >= self._segment_bytes or time() - self._begun_s >= self._segment_age_s
+        if self._file is None or self._sync is None or not self._file.size:
+            return False
+        is_due = (
+            self._file.size >= self._segment_bytes or time() - self._begun_s >= self._segment_age_s
         )
+        return is_due and self._sync.has_room
 
     def _begin_segment(self) -> None:
         """Rename the file after its first line, and begin another with a signed checkpoint."""

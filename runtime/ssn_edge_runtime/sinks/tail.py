@@ -175,17 +175,22 @@ class Tail:
         """All files that have a line, oldest first."""
         if not self._folder.is_dir():
             return []
+        # In this order: a file that is closed in between is found twice then, not missed.
+        first = self._first_of_active()
         files = closed_segments(self._folder)
-        active = self._folder / JOURNAL_NAME
-        try:
-            fd = os.open(active, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        if first is None or any(each.first_line == first for each in files):
             return files
+        return [*files, Segment(first, self._folder / JOURNAL_NAME)]
+
+    def _first_of_active(self) -> int | None:
         try:
-            first = _first_line_number(fd, self._folder)
+            fd = os.open(self._folder / JOURNAL_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return _first_line_number(fd, self._folder)
         finally:
             os.close(fd)
-        return files if first is None else [*files, Segment(first, active)]
 
     def _check_last(self) -> None:
         """Whether the line that was read last, before this object was made, is still there."""

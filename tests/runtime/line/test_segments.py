@@ -197,6 +197,14 @@ def test_a_folder_in_which_no_segment_can_be_begun_stops_the_journal(
     assert assert_whole(output).records == 1
 
 
+def test_a_disk_that_does_not_sync_holds_up_new_segments_but_no_line(
+    output: Path, make_record: MakeRecord
+) -> None:
+    fill(output, make_record, 300, segment_bytes=500, sync_interval_s=60.0, lag_limit_s=61.0)
+    assert len(journal_files(output)) == 65
+    assert assert_whole(output).records == 300
+
+
 def test_no_file_is_left_open(output: Path, make_record: MakeRecord) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     fill(output, make_record, 60, segment_bytes=2000, sync_interval_s=0.001)

@@ -91,6 +91,33 @@ def test_a_tail_follows_the_writer_over_rotations(output: Path, make_record: Mak
     assert seen == numbers(output)
 
 
+def test_tails_that_begin_while_segments_are_begun_find_their_line(
+    output: Path, make_record: MakeRecord
+) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with Journal(output, segment_bytes=2000) as journal:
+            while not stop.wait(0.0005):
+                journal.write(make_record(journal))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        line, began = 0, 0
+        while began < 200:
+            with Tail(output, after_line=line) as reader:
+                lines = reader.read(limit=7)
+                for _ in range(1000):
+                    lines = lines or reader.read(limit=7)
+            assert [each.line for each in lines] == list(range(line + 1, line + 1 + len(lines)))
+            assert lines
+            line, began = lines[-1].line, began + 1
+    finally:
+        stop.set()
+        writer.join(20.0)
+
+
 def test_a_line_that_is_being_written_is_not_read_before_it_is_whole(
     output: Path, make_record: MakeRecord
 ) -> None:
