@@ -17,6 +17,7 @@ import pytest
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.errors import SourceError
 from ssn_edge_runtime.loop import run_line
+from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.sinks import Journal
 from ssn_edge_runtime.sources import Frame, GStreamerSource, ReopenBudget, RtspSource
 from tests.runtime.line.gi_of_the_system import SYSTEM_PYTHON, need_elements, need_typelibs
@@ -162,11 +163,14 @@ def test_a_camera_that_is_killed_and_comes_back_goes_on_in_the_line(
                     stop.set()
             return super().inspect(frame)
 
+    def on_decision(record: DecisionRecord, _decision: object) -> None:
+        if record.reason == "no_frame":
+            was_lost.set()
+
     def live_twice() -> None:
         with camera(port):
             started.set()
             time.sleep(3.0)
-        was_lost.set()
         time.sleep(0.5)
         with camera(port):
             stop.wait(30.0)
@@ -183,6 +187,7 @@ def test_a_camera_that_is_killed_and_comes_back_goes_on_in_the_line(
             stop=stop,
             frame_timeout_s=2.0,
             reopen=ReopenBudget(pause_s=0.2, longest_pause_s=0.5),
+            on_decision=on_decision,
         )
     life.join()
     assert summary.reopened >= 1
