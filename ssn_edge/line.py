@@ -17,6 +17,7 @@ from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import (
     FreePolicy,
     LineOptions,
+    PicturesKept,
     TriggerKind,
     device_command,
     package_command,
@@ -154,6 +155,11 @@ class LineRequest:
                 exposure_window_ns=round(window_ms * MILLISECOND_NS),
             ),
             max_parts=self.max_frames,
+            pictures=(
+                None
+                if self.keep_policy is KeepPolicy.NONE
+                else PicturesKept(self.output.absolute(), self.keep_policy)
+            ),
         )
 
     @property
@@ -334,8 +340,11 @@ def _run_guarded(
             "--shadow drives nothing, and whoever gives a trigger would be answered; leave one of "
             "them out, or let the camera trigger: --trigger camera"
         )
-    if request.keep_policy is not KeepPolicy.NONE:
-        on_message("no pictures are kept of a camera's parts; --single-process keeps them")
+    if request.evidence_bytes is not None:
+        raise ConfigError(
+            "--evidence keeps frames in the single process alone, for now; add --single-process, "
+            "or leave it out: masks and overlays are kept by --keep"
+        )
     settings = None if request.settings is None else _kept_version(request.settings)
     in_force = None if settings is None else read_settings(settings)
     lines: list[Authority] = []

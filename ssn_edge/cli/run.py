@@ -137,9 +137,8 @@ def run(
 ) -> None:
     """Camera to verdicts, one record for each frame; or frames of other programs to answers.
 
-    Ctrl-C ends after the part in hand. A limit on rejects that is reached raises an alarm, or halts
-    the line (exit code 4); it never changes how parts are judged.
-    Ctrl-C ends after the parts in hand.
+    Ctrl-C ends after the parts in hand. A limit on rejects that is reached raises an alarm, or
+    halts the line (exit code 4); it never changes how parts are judged.
 
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """

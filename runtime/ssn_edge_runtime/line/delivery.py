@@ -394,6 +394,8 @@ class Delivery:
             threshold=decision.threshold,
             defects=decision.defects[:MAX_DEFECTS],
             defect_count=max(part.defect_count, len(decision.defects)),
+            mask=part.pictures.mask,
+            overlay=part.pictures.overlay,
             timings_ms=_timings(part, decision, decided_ns, now_ns),
             package_id=None if identity is None else identity.package_id,
             settings_id=self._settings_id if identity is None else identity.settings_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from ssn_edge_runtime.line.ledger import JobFate, Part, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError, decision_from
 from ssn_edge_runtime.line.options import LineOptions
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
+from ssn_edge_runtime.sinks.base import PictureNames
+from ssn_edge_runtime.sinks.pictures import PICTURES_FOLDER
 from ssn_edge_runtime.sound_decision import is_sound
 
 
@@ -72,6 +75,7 @@ class EngineDesk:
         # A second job waits in the worker, so that it need not wait for us; but a line that wants
         # the newest frame chooses it when the engine is free, not before.
         self._depth = 1 if options.drops else 2
+        self._options = options
         self._ledger = ledger
         self._cameras = cameras
         self._queue: deque[Part] = deque()
@@ -93,7 +97,13 @@ class EngineDesk:
             for key, camera in self._cameras.items()
         ]
         fds = [camera.reader_fd for camera in self._cameras.values()]
-        self.worker.start({"memories": memories}, fds, now_ns)
+        kept = self._options.pictures
+        setup = {
+            "memories": memories,
+            "pictures_folder": None if kept is None else str(kept.folder),
+            "pictures_keep": None if kept is None else kept.keep.value,
+        }
+        self.worker.start(setup, fds, now_ns)
 
     def enqueue(self, part: Part) -> None:
         """Put a part with its frame in line."""
@@ -115,6 +125,7 @@ class EngineDesk:
             sent = self.worker.send(
                 "job",
                 job=job,
+                sequence=part.sequence,
                 camera=frame.camera,
                 slot=frame.slot,
                 generation=frame.generation,
@@ -135,6 +146,7 @@ class EngineDesk:
         fate = self._ledger.judged(number, decision, now_ns)
         if fate is JobFate.DECIDED:
             job.part.defect_count = count
+            job.part.pictures = picture_names(message, job.part.sequence)
         return fate, decision
 
     def worker_gone(self, now_ns: int) -> None:
@@ -147,6 +159,19 @@ class EngineDesk:
         for part in lost[:1]:
             self._ledger.fail(part, Reason.ENGINE_ERROR, f"the engine {self.worker.ending}", now_ns)
         self._queue.extendleft(reversed(lost[1:]))
+
+
+def picture_names(message: Message, sequence: int) -> PictureNames:
+    """The files that an answer says will be there; none whose name is not its part's."""
+    stem = rf"{PICTURES_FOLDER}/{sequence:09d}_(pass|fail|unknown)_"
+    try:
+        mask, overlay = message.text_or_none("mask"), message.text_or_none("overlay")
+    except MessageError:
+        return PictureNames()
+    return PictureNames(
+        mask if mask and re.fullmatch(stem + r"mask\.png", mask) else None,
+        overlay if overlay and re.fullmatch(stem + r"overlay\.(jpg|png)", overlay) else None,
+    )
 
 
 def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[Decision, int]:

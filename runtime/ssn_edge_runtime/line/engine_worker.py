@@ -7,7 +7,10 @@ says is looked at again by the authority.
 from __future__ import annotations
 
 import gc
-from contextlib import AbstractContextManager
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -27,8 +30,13 @@ from ssn_edge_runtime.line.worker_side import (
     single_thread_opencv,
 )
 from ssn_edge_runtime.loop import Judge
+from ssn_edge_runtime.sinks.base import PictureNames
+from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
+from ssn_edge_runtime.sources.base import Frame
 
 IDLE_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 def open_inspector(
@@ -50,24 +58,30 @@ def open_inspector(
     )
 
 
-def answer(judge: Judge, image: ByteImage) -> dict[str, object]:
+def answer(judge: Judge, image: ByteImage) -> tuple[dict[str, object], Decision]:
     """Judge one frame; whatever happens, there is an answer that can be sent."""
     try:
         decision = judge.inspect(image)
     except Exception as error:  # noqa: BLE001 - the part needs an answer, and it is UNKNOWN
         text = " ".join(f"the judge failed: {error!r}".split())[:500]
-        return decision_fields(unknown(Reason.ENGINE_ERROR, text))
+        decision = unknown(Reason.ENGINE_ERROR, text)
     if not isinstance(decision, Decision):
-        return decision_fields(unknown(Reason.INVALID_OUTPUT, "the judge gave no decision"))
+        decision = unknown(Reason.INVALID_OUTPUT, "the judge gave no decision")
     try:
-        return decision_fields(decision)
+        return decision_fields(decision), decision
     except (AttributeError, TypeError, ValueError) as error:
         text = f"the judge gave no sound decision: {error}"[:500]
-        return decision_fields(unknown(Reason.INVALID_OUTPUT, text))
+        decision = unknown(Reason.INVALID_OUTPUT, text)
+        return decision_fields(decision), decision
 
 
-def serve(link: WorkerLink, judge: Judge, cameras: dict[str, FrameMap]) -> None:
-    """Answer jobs until the stop."""
+def serve(
+    link: WorkerLink,
+    judge: Judge,
+    cameras: dict[str, FrameMap],
+    pictures: PictureFollower | None = None,
+) -> None:
+    """Answer jobs until the stop; pictures are drawn and written behind the answers."""
     while True:
         message = link.receive(IDLE_S)
         if message is None:
@@ -79,15 +93,45 @@ def serve(link: WorkerLink, judge: Judge, cameras: dict[str, FrameMap]) -> None:
             continue
         link.busy(True)
         image = cameras[message.text("camera")].look(message.whole("slot"), message.shape("shape"))
-        decision = answer(judge, image)
-        del image
+        fields, decision = answer(judge, image)
+        kept = None if pictures is None else _planned(pictures, message, image, decision)
         link.busy(False)
+        # The slot may be filled anew as soon as the answer is out: what is kept was copied before.
+        del image
+        names = PictureNames() if kept is None else kept[0]
         link.send(
             "result",
             job=message.whole("job"),
             generation=message.whole("generation"),
-            decision=decision,
+            decision=fields,
+            mask=names.mask,
+            overlay=names.overlay,
         )
+        if pictures is not None and kept is not None:
+            pictures.keep(*kept, decision)
+
+
+def open_pictures(setup: Message) -> PictureFollower | None:
+    """What writes pictures of the parts that are kept; None where none are."""
+    folder = setup.text_or_none("pictures_folder")
+    if folder is None:
+        return None
+    return PictureFollower(Path(folder), keep=KeepPolicy(setup.text("pictures_keep")))
+
+
+def _planned(
+    pictures: PictureFollower, job: Message, image: ByteImage, decision: Decision
+) -> tuple[PictureNames, Frame] | None:
+    """The names of a part's pictures and a copy of its frame; None if none are kept of it."""
+    try:
+        seen = Frame.taken_now(image, source=job.text("camera"), index=0)
+        names = pictures.plan(job.whole("sequence"), seen, decision)
+        if names == PictureNames():
+            return None
+        return names, replace(seen, image=image.copy())
+    except Exception:  # a part must not lose its answer by a picture
+        logger.exception("a picture cannot be kept")
+        return None
 
 
 def open_frames(setup: Message) -> dict[str, FrameMap]:
@@ -130,9 +174,11 @@ def main() -> None:
             # Once through all of our own code, too: the first part must not wait for imports.
             answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
             settle()
+            pictures = open_pictures(setup)
             tell_ready(link, judge)
             link.start_pulse()
-            serve(link, judge, cameras)
+            with pictures or nullcontext():
+                serve(link, judge, cameras, pictures)
     except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():

@@ -7,11 +7,12 @@ nanoseconds on one monotonic clock.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.line.rules import TriggerRules
+from ssn_edge_runtime.sinks.base import PictureNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Part:
         decision: Its verdict, once it stands.
         decided_ns: When it stood.
         defect_count: How many defects there were; the decision lists the largest.
+        pictures: Files that the engine's process writes of it.
     """
 
     sequence: int
@@ -85,6 +87,7 @@ class Part:
     decision: Decision | None = None
     decided_ns: int | None = None
     defect_count: int = 0
+    pictures: PictureNames = field(default_factory=PictureNames)
 
 
 class Admission(Enum):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.rules import TriggerRules
 from ssn_edge_runtime.line.shared_frames import SLOT_BYTES
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerLimits
+from ssn_edge_runtime.sinks.pictures import KeepPolicy
 
 
 class TriggerKind(str, Enum):
@@ -44,6 +46,19 @@ class FreePolicy(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PicturesKept:
+    """Whose masks and overlays the engine's process writes, behind its answers.
+
+    Args:
+        folder: The journal's.
+        keep: Whose.
+    """
+
+    folder: Path
+    keep: KeepPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class LineOptions:
     """How a line runs.
 
@@ -64,6 +79,7 @@ class LineOptions:
         reopen_pause_s: Wait before the first of them.
         clock_step_ns: A step of the wall clock beyond this is an event.
         stop_grace_s: How long a worker may take to end before it is killed.
+        pictures: Whose masks and overlays are kept; None for nobody's.
     """
 
     trigger: TriggerKind = TriggerKind.FREE
@@ -81,6 +97,7 @@ class LineOptions:
     reopen_pause_s: float = 2.0
     clock_step_ns: int = 500_000_000
     stop_grace_s: float = 2.0
+    pictures: PicturesKept | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""

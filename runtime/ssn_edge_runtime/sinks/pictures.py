@@ -91,7 +91,7 @@ class PictureFollower(Follower):
         if depth < 1:
             raise ConfigError(f"the picture queue holds {depth} parts; at least 1 is needed")
         self._folder = folder
-        self._keep = keep
+        self._policy = keep
         self._overlay = overlay
         self._when_full = when_full
         self._queue: Queue[_Job] = Queue(depth)
@@ -116,7 +116,7 @@ class PictureFollower(Follower):
         Raises:
             StorageError: The folder cannot be made.
         """
-        if self._keep is not KeepPolicy.NONE:
+        if self._policy is not KeepPolicy.NONE:
             try:
                 (self._folder / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -143,7 +143,10 @@ class PictureFollower(Follower):
 
     def write(self, record: DecisionRecord, frame: Frame | None, decision: Decision) -> None:
         """Hand the part to the writer, if its record names pictures."""
-        names = PictureNames(record.mask, record.overlay)
+        self.keep(PictureNames(record.mask, record.overlay), frame, decision)
+
+    def keep(self, names: PictureNames, frame: Frame | None, decision: Decision) -> None:
+        """Hand pictures that were planned to the writer; the frame must not change any more."""
         if frame is None or names == PictureNames():
             return
         try:
@@ -170,9 +173,9 @@ class PictureFollower(Follower):
             logger.warning("%s: pictures of %d parts are missing", self._folder, self._failed)
 
     def _keeps(self, decision: Decision) -> bool:
-        if self._keep is KeepPolicy.REJECTS:
+        if self._policy is KeepPolicy.REJECTS:
             return decision.verdict is not Verdict.PASS
-        return self._keep is KeepPolicy.ALL
+        return self._policy is KeepPolicy.ALL
 
     def _has_room(self) -> bool:
         if self._when_full is WhenFull.WAIT:

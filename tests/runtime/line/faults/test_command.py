@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import simulated_line
+
+from ssn_edge_runtime.line.engine_desk import picture_names
+from ssn_edge_runtime.line.messages import Message
+from ssn_edge_runtime.sinks.base import PictureNames
 
 CAMERA = "test:?fps=30&width=128&height=96"
 
@@ -17,7 +22,7 @@ def _start(package: Path, output: Path, *more: str) -> subprocess.Popen[str]:
         [
             *(sys.executable, "-c", "from ssn_edge.cli import main; main()", "run"),
             *("--device", CAMERA, "--package", str(package), "--output", str(output)),
-            *("--keep", "none", *more),
+            *more,
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -38,7 +43,9 @@ def _wait_until_judging(line: subprocess.Popen[str]) -> None:
 def test_run_takes_triggers_on_stdin_and_answers_each_on_stdout(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(package_path, tmp_path, "--trigger", "stdin", "--deadline-ms", "2000") as line:
+    with _start(
+        package_path, tmp_path, "--trigger", "stdin", "--deadline-ms", "2000", "--keep", "none"
+    ) as line:
         _wait_until_judging(line)
         out, err = line.communicate("trigger 17 part-a\n", timeout=30)
     assert line.returncode == 0, err
@@ -63,3 +70,48 @@ def test_run_ends_on_sigterm_with_everything_delivered(
     assert triggers == [each["sequence"] for each in lines if each["kind"] == "verdict"]
     assert lines[-1]["event"] == "stop"
     assert json.loads(out)["records"] == len(triggers) > 0
+
+
+def test_every_picture_that_a_record_names_is_there_when_the_line_has_ended(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    more = ("--keep", "all", "--policy", "every", "--max-frames", "12", "--deadline-ms", "5000")
+    with _start(package_path, tmp_path, *more) as line:
+        _, err = line.communicate(timeout=60)
+    assert line.returncode == 0, err
+    verdicts = [each for each in simulated_line.read_lines(tmp_path) if each["kind"] == "verdict"]
+    judged = [each for each in verdicts if each["raw_score"] is not None]
+    assert judged
+    named = [each[kind] for each in verdicts for kind in ("mask", "overlay") if each[kind]]
+    assert {
+        path.relative_to(tmp_path).as_posix() for path in (tmp_path / "pictures").iterdir()
+    } == (set(named))
+    for record in judged:
+        mask = cv2.imread(str(tmp_path / record["mask"]), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (96, 128)
+        assert (mask != 0).any() == (record["defect_count"] > 0)
+        assert record["mask"].startswith(f"pictures/{record['sequence']:09d}_{record['verdict']}_")
+
+
+def test_an_answer_that_names_a_file_of_another_part_names_none() -> None:
+    def names(**fields: object) -> PictureNames:
+        return picture_names(Message({"mask": None, "overlay": None, **fields}), 7)
+
+    assert names(mask="pictures/000000007_fail_mask.png") == PictureNames(
+        mask="pictures/000000007_fail_mask.png"
+    )
+    for wrong in (
+        "pictures/000000008_fail_mask.png",
+        "../000000007_fail_mask.png",
+        "pictures/000000007_fail_mask.png\n",
+        7,
+    ):
+        assert names(mask=wrong) == PictureNames()
+
+
+def test_evidence_is_refused_where_it_would_not_be_kept(tmp_path: Path, package_path: Path) -> None:
+    with _start(package_path, tmp_path, "--evidence", "1") as line:
+        _, err = line.communicate(timeout=30)
+    assert line.returncode == 2
+    assert "--evidence keeps frames in the single process alone" in err
+    assert not list(tmp_path.iterdir())
