@@ -12,9 +12,9 @@ from ssn_edge_runtime.sources.folder import FolderSource
 from ssn_edge_runtime.sources.genicam import GenicamSource
 from ssn_edge_runtime.sources.gstreamer import GStreamerSource
 from ssn_edge_runtime.sources.options import SourceOptions, TriggerMode
+from ssn_edge_runtime.sources.pattern import TestPatternSource
 from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
 from ssn_edge_runtime.sources.rtsp import RtspSource
-from ssn_edge_runtime.sources.test_pattern import TestPatternSource
 from ssn_edge_runtime.sources.v4l2 import V4l2Source
 from ssn_edge_runtime.sources.v4l2_kernel import KernelV4l2Source
 from ssn_edge_runtime.sources.video_file import VideoFileSource

@@ -122,7 +122,7 @@ def test_each_injected_fault_is_found_where_it_was_put(
 ) -> None:
     # A clock that only moves when it is waited for: no frame is lost by a busy machine.
     now = [time.monotonic_ns()]
-    module = "ssn_edge_runtime.sources.test_pattern"
+    module = "ssn_edge_runtime.sources.pattern"
     monkeypatch.setattr(f"{module}.monotonic_ns", lambda: now[0])
     monkeypatch.setattr(
         f"{module}.sleep", lambda wait_s: now.__setitem__(0, now[0] + round(wait_s * 1e9))
