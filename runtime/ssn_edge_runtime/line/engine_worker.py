@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -17,7 +17,7 @@ import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, unknown
-from ssn_edge_runtime.errors import SsnEdgeError
+from ssn_edge_runtime.errors import SsnEdgeError, StorageError
 from ssn_edge_runtime.inspector import Inspector
 from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import FrameMap
@@ -79,9 +79,14 @@ def serve(
     link: WorkerLink,
     judge: Judge,
     cameras: dict[str, FrameMap],
-    pictures: PictureFollower | None = None,
+    pictures: PictureFollower | None,
+    opened: ExitStack,
 ) -> None:
-    """Answer jobs until the stop; pictures are drawn and written behind the answers."""
+    """Answer jobs until the stop; pictures are drawn and written behind the answers.
+
+    Their folder is made for the first of them, so that a line that never judged leaves nothing.
+    """
+    is_open = False
     while True:
         message = link.receive(IDLE_S)
         if message is None:
@@ -107,8 +112,16 @@ def serve(
             mask=names.mask,
             overlay=names.overlay,
         )
-        if pictures is not None and kept is not None:
+        if pictures is None or kept is None:
+            continue
+        try:
+            if not is_open:
+                opened.enter_context(pictures)
+                is_open = True
             pictures.keep(*kept, decision)
+        except StorageError as error:  # the journal is the truth; it has the verdict
+            logger.warning("%s; the line goes on without pictures", error)
+            pictures = None
 
 
 def open_pictures(setup: Message) -> PictureFollower | None:
@@ -177,8 +190,8 @@ def main() -> None:
             pictures = open_pictures(setup)
             tell_ready(link, judge)
             link.start_pulse()
-            with pictures or nullcontext():
-                serve(link, judge, cameras, pictures)
+            with ExitStack() as opened_pictures:
+                serve(link, judge, cameras, pictures, opened_pictures)
     except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():

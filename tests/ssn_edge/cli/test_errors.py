@@ -125,7 +125,7 @@ MISTAKES: dict[str, tuple[str, int, list[str]]] = {
     ),
     "a source that is not there": ("run --device nowhere", 5, ["nowhere", "/dev/video0"]),
     "a source without pictures": ("run --device papers", 5, ["papers", "no pictures"]),
-    "a source of a kind that comes later": ("run --device rtsp://cam", 2, ["rtsp://", "V4L2"]),
+    "a source of an unknown kind": ("run --device v4l:/dev/video0", 2, ["v4l", "v4l2"]),
     "a source that is no picture": ("run --device list.csv", 2, ["list.csv", ".avi", ".png"]),
     "a package that is not there": (
         "run --device line --package lost.ssn",
