@@ -23,7 +23,7 @@ from ssn_edge_runtime.line.options import (
 )
 from ssn_edge_runtime.line.states import LineState
 from ssn_edge_runtime.line.worker_process import WorkerCommand
-from ssn_edge_runtime.sinks import Journal, verify_chain
+from ssn_edge_runtime.sinks import Journal, audit_log
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_real_engine_that_is_stopped_and_killed_still_gives_only_its_own_verdi
         assert line["verdict"] == expected.verdict.value
         assert line["raw_score"] == expected.raw_score
     assert any(line["reason"] in ("deadline", "engine_error") for line in verdicts)
-    assert verify_chain(tmp_path / "out" / "decisions.jsonl").problems == ()
+    assert audit_log(tmp_path / "out").problems == ()
 
 
 def test_without_a_certified_engine_the_line_stays_preoperational(
