@@ -9,7 +9,7 @@ from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.preprocess import Geometry
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "signature.json"
 INT8_ONNXRUNTIME = "int8-onnxruntime"
@@ -44,11 +44,15 @@ class InputStatistics:
         channel_means: For each channel in the camera's colour order (B, G, R).
         contrast: Standard deviation of the grey levels.
         sharpness: Mean absolute Laplacian of the grey levels.
+        relative_sharpness: The same as a share of the contrast: without a unit.
+        clipped: Share of all values that are black or white, and may hide more.
     """
 
     channel_means: tuple[Range, Range, Range]
     contrast: Range
     sharpness: Range
+    relative_sharpness: Range
+    clipped: Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,9 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("schema",), 1, "has schema 1, this ssn-edge reads 2; update ssn-edge"),
+        (("schema",), 2, "has schema 2, this ssn-edge reads 3; update ssn-edge"),
         (("schema",), True, "has schema True"),
-        (("schema",), 2.0, "schema is not a whole number"),
+        (("schema",), 3.0, "schema is not a whole number"),
         (("name",), 3, "manifest.name is not a text"),
         (("colour_order",), "rgb", "colour_order is not one of bgr"),
         (("scoring_rule",), "mean", "not one of classification, map_max, combined"),
@@ -156,6 +156,7 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
         (("frame_size_hw",), [480, 640.5], "frame_size_hw is not of whole numbers"),
         (("frame_size_hw",), [0, 640], "frame_size_hw is 0 x 640"),
         (("input_statistics", "contrast"), [5, 4], "holds nothing"),
+        (("input_statistics", "clipped"), [0.0], "not a list of 2 numbers"),
         (("input_statistics", "channel_means"), [[1, 2]], "not of 3 channels"),
         (("golden", 0, "expected"), {}, "does not expect something of each precision"),
         (("golden", 0, "picture"), "golden/9.png", "names golden/9.png, which is not among"),
@@ -188,13 +189,13 @@ def test_a_precision_that_is_none_is_refused(whole: Manifest) -> None:
         b"{",
         b"[]",
         b"null",
-        b'{"schema":2,"schema":1}',
+        b'{"schema":3,"schema":1}',
         b"\xff\xfe{}",
         b"[" * 100_000,
         b'{"a":' * 900 + b"1" + b"}" * 900,
-        b'{"schema":2,"x":NaN}',
-        b'{"schema":2,"x":1e999}',
-        b'{"schema":2,"x":"\\ud800"}',
+        b'{"schema":3,"x":NaN}',
+        b'{"schema":3,"x":1e999}',
+        b'{"schema":3,"x":"\\ud800"}',
     ],
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
