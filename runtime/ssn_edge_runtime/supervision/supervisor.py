@@ -20,6 +20,7 @@ from ssn_edge_runtime.supervision.alarms import Alarm, AlarmLimits, Alarms
 from ssn_edge_runtime.supervision.counters import ShiftCounters
 from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthSampler
+from ssn_edge_runtime.supervision.health_notes import HealthNotes
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.journal_reading import verdicts_since
 from ssn_edge_runtime.supervision.notify import Notifier
@@ -123,6 +124,7 @@ class Supervisor:
         self._settings_path = settings_path
         self._overrides = overrides or Overrides()
         self._health = health
+        self._health_notes = HealthNotes()
         self._notifier = notifier or Notifier()
         self._on_alarm = on_alarm
         self._on_record = on_record
@@ -196,6 +198,10 @@ class Supervisor:
             self._events.append(EventRecord.now(EventKind.ALARM, alarm.detail))
             logger.warning("alarm: %s", alarm)
             self._on_alarm(alarm)
+        if self._health is not None:
+            noted = self._health_notes.look(self._health.latest, now_s)
+            if noted is not None:
+                self._events.append(noted)
         if self.halted is not None and not self._is_halt_told:
             self._is_halt_told = True
             self._events.append(
