@@ -1,5 +1,6 @@
 """Numbers that training does not give: metrics, scoring rules, thresholds, INT8."""
 
+from ssn_edge_calibrate.bootstrap import ImageIntervals, image_intervals
 from ssn_edge_calibrate.int8_graph import Int8Form
 from ssn_edge_calibrate.int8_model import (
     Int8Model,
@@ -16,6 +17,7 @@ from ssn_edge_calibrate.int8_sensitivity import (
     layer_sensitivities,
     search_float_layers,
 )
+from ssn_edge_calibrate.intervals import Interval, Rate, exact_interval, rate_of
 from ssn_edge_calibrate.metrics import (
     ImageMetrics,
     Metrics,
@@ -30,27 +32,45 @@ from ssn_edge_calibrate.metrics import (
     precision_recall_points,
     roc_points,
 )
+from ssn_edge_calibrate.region_metrics import (
+    SizeClass,
+    TrueRegion,
+    false_regions_at,
+    found_by_size,
+    froc_points,
+    true_regions,
+)
 from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import RankThreshold, fit_thresholds, threshold_by_rank
 
 __all__ = [
     "MIN_INT8_PICTURES",
+    "ImageIntervals",
     "ImageMetrics",
     "Int8Form",
     "Int8Model",
     "Int8Report",
     "Int8Search",
+    "Interval",
     "LayerSensitivity",
     "Metrics",
     "ObservedModel",
     "PixelMetrics",
     "RangeMethod",
     "RankThreshold",
+    "Rate",
+    "SizeClass",
+    "TrueRegion",
     "aupro",
     "auroc",
     "average_precision",
+    "exact_interval",
+    "false_regions_at",
     "fit_scoring_rule",
     "fit_thresholds",
+    "found_by_size",
+    "froc_points",
+    "image_intervals",
     "image_metrics",
     "int8_from_fp32",
     "layer_sensitivities",
@@ -59,7 +79,9 @@ __all__ = [
     "pixel_average_precision",
     "pixel_metrics",
     "precision_recall_points",
+    "rate_of",
     "roc_points",
     "search_float_layers",
     "threshold_by_rank",
+    "true_regions",
 ]
