@@ -56,7 +56,8 @@ def evaluate(
     """
     with reporting(context) as out:
         from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
-        from ssn_edge.evaluation.report import report_numbers, write_report
+        from ssn_edge.evaluation.report_numbers import report_numbers
+        from ssn_edge.evaluation.report_page import write_report
         from ssn_edge.project import find_checkpoint, find_package
         from ssn_edge.trained import REPORT_NAME, open_run
         from ssn_edge_runtime.errors import ConfigError

@@ -11,7 +11,7 @@ import pytest
 
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
-from ssn_edge.evaluation.report import render_report
+from ssn_edge.evaluation.report_page import render_report
 from ssn_edge.trained import ExportOptions, TrainedRun, export_run, open_run
 from ssn_edge.training.checkpoint import load_tensors, save_tensors
 from ssn_edge_runtime import Inspector

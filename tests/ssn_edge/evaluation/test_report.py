@@ -20,10 +20,9 @@ from ssn_edge.evaluation.report import (
     Example,
     Report,
     VerdictCounts,
-    render_report,
-    report_numbers,
-    write_report,
 )
+from ssn_edge.evaluation.report_numbers import report_numbers
+from ssn_edge.evaluation.report_page import render_report, write_report
 from ssn_edge_calibrate import ImageMetrics, Metrics, PixelMetrics
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import ScoreError, StorageError
