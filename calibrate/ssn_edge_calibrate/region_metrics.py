@@ -84,6 +84,22 @@ def true_regions(maps: Maps, masks: Masks) -> tuple[TrueRegion, ...]:
     return tuple(regions)
 
 
+def regions_found(
+    regions: Sequence[TrueRegion], pixel_threshold: float, groups: Groups = None
+) -> Rate:
+    """The share of regions found.
+
+    Args:
+        regions: From `true_regions`.
+        pixel_threshold: A map value at it counts as found.
+        groups: One a picture; regions of one picture belong together in any case.
+    """
+    return rate_of(
+        [each.highest >= pixel_threshold for each in regions],
+        [_group_of(each.picture, groups) for each in regions],
+    )
+
+
 def found_by_size(
     regions: Sequence[TrueRegion], pixel_threshold: float, groups: Groups = None
 ) -> tuple[SizeClass, ...]:
@@ -98,18 +114,18 @@ def found_by_size(
     for low, high in zip(SIDES, (*SIDES[1:], math.inf), strict=True):
         members = [each for each in regions if low**2 <= each.area < high**2]
         if members:
-            hits = [each.highest >= pixel_threshold for each in members]
-            names = [_group_of(each.picture, groups) for each in members]
-            classes.append(SizeClass(low, high, rate_of(hits, names)))
+            found = regions_found(members, pixel_threshold, groups)
+            classes.append(SizeClass(low, high, found))
     return tuple(classes)
 
 
 def froc_points(maps: Maps, masks: Masks, regions: Sequence[TrueRegion]) -> Points:
     """The FROC curve as (false regions a picture, share of true regions found), both rising.
 
-    At up to `THRESHOLDS` thresholds: the true regions' highest values, evenly picked. Regions grow
-    together as the threshold falls, so their number may fall again; points that another one
-    excels in both are left out. Empty where no defect is drawn.
+    At up to `THRESHOLDS` thresholds: the true regions' highest values, evenly picked. The curve
+    ends where false regions are most: below that threshold they grow together into few large ones,
+    and what these cover is not found. On the way, points that another one excels in both are left
+    out. Empty where no defect is drawn.
 
     Args:
         maps: (h, w) float32 each, logits.
@@ -123,15 +139,20 @@ def froc_points(maps: Maps, masks: Masks, regions: Sequence[TrueRegion]) -> Poin
     picked = np.unique(
         np.linspace(0, distinct.size - 1, min(THRESHOLDS, distinct.size)).astype(int)
     )
-    points: list[tuple[float, float]] = [(0.0, 0.0)]
+    measured: list[tuple[float, float]] = []
     for threshold in distinct[picked]:
         false = false_regions_at(maps, masks, float(threshold))
-        found = float(np.mean(highest >= threshold))
         if false > MOST_FALSE_REGIONS:
             break
-        while points and points[-1][0] >= false and points[-1] != (0.0, 0.0):
+        measured.append((false, float(np.mean(highest >= threshold))))
+    most = max((false for false, _ in measured), default=0.0)
+    points = [(0.0, 0.0)]
+    for false, found in measured:
+        while len(points) > 1 and points[-1][0] >= false:
             points.pop()
         points.append((false, found))
+        if false == most:
+            break
     return tuple(points)
 
 

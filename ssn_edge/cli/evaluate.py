@@ -137,4 +137,20 @@ def metric_lines(found: EvaluatedRun) -> list[str]:
         f"  at the threshold, by the {found.scoring_rule.value} score: "
         f"{anomalous.failed} of {anomalous.total} defects found, "
         f"{normal.failed + normal.unknown} of {normal.total} good parts rejected",
+        *_ranges(found),
     ]
+
+
+def _ranges(found: EvaluatedRun) -> list[str]:
+    """How far both shares may be off, where there is something to say."""
+    from ssn_edge.evaluation.report_texts import percent_text
+
+    known = found.report.uncertainty
+    if known is None:
+        return []
+    ranges = [
+        f"{what} {percent_text(rate.interval)}"
+        for what, rate in (("found", known.found), ("rejected", known.rejected))
+        if rate.interval is not None
+    ]
+    return [f"  with 95 % confidence: {', '.join(ranges)}"] if ranges else []

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ssn_edge.evaluation.certificate_summary import CertificateSummary, DataRecord
+from ssn_edge.evaluation.reliability import Reliability
 from ssn_edge.evaluation.training_curves import TrainingCurves
+from ssn_edge.evaluation.uncertainty import DefectClass, RegionFindings, Uncertainty
 from ssn_edge_calibrate.metrics import Metrics
 from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
@@ -26,15 +29,6 @@ class VerdictCounts:
     def total(self) -> int:
         """All parts of this label."""
         return self.passed + self.failed + self.unknown
-
-
-@dataclass(frozen=True, slots=True)
-class DefectClass:
-    """How many pictures show one kind of defect, and on how many the verdict was `fail`."""
-
-    name: str
-    pictures: int
-    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +87,12 @@ class Report:
         training: How the net came about, if its log is there.
         notes: How this was measured; a paragraph each.
         commands: That repeat it; a line each.
+        uncertainty: Intervals of all that.
+        regions: What the maps find, region by region; None where no defect is drawn.
+        reliability: Scores and rejects over brightness and order.
+        map_maxima: Of normal and of anomalous parts, finite; what the pixel threshold cuts.
+        data: Which data.
+        certificate: Of the model that judged; None where a checkpoint did.
     """
 
     title: str
@@ -111,6 +111,12 @@ class Report:
     training: TrainingCurves | None = None
     notes: Sequence[str] = field(default=())
     commands: Sequence[str] = field(default=())
+    uncertainty: Uncertainty | None = None
+    regions: RegionFindings | None = None
+    reliability: Reliability | None = None
+    map_maxima: tuple[Sequence[float], Sequence[float]] = ((), ())
+    data: DataRecord | None = None
+    certificate: CertificateSummary | None = None
 
     def __post_init__(self) -> None:
         """Refuse scores that no axis can show."""

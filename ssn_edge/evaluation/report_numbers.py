@@ -30,13 +30,19 @@ def report_numbers(report: Report) -> dict[str, object]:
         "metrics": report.metrics.to_dict(),
         "baseline": None if report.baseline is None else asdict(report.baseline),
         "training": None if report.training is None else report.training.to_dict(),
-        "defect_classes": [asdict(each) for each in report.defect_classes],
+        "defect_classes": [each.to_dict() for each in report.defect_classes],
         "scores": {
             "normal": [float(score) for score in report.normal_scores],
             "anomalous": [float(score) for score in report.anomalous_scores],
         },
+        "map_maxima": dict(zip(("normal", "anomalous"), map(list, report.map_maxima), strict=True)),
         "roc": [list(point) for point in roc_points(labels, scores)],
         "precision_recall": [list(point) for point in precision_recall_points(labels, scores)],
+        "uncertainty": None if report.uncertainty is None else report.uncertainty.to_dict(),
+        "regions": None if report.regions is None else report.regions.to_dict(),
+        "reliability": None if report.reliability is None else report.reliability.to_dict(),
+        "data": None if report.data is None else report.data.to_dict(),
+        "certificate": None if report.certificate is None else dict(report.certificate.document),
         "examples": [
             {
                 "name": example.name,

@@ -5,20 +5,34 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ssn_edge.evaluation.axes import MINUS, number_text
-from ssn_edge.evaluation.curves import precision_recall_svg, roc_svg
+from markupsafe import Markup
+
+from ssn_edge.evaluation.axes import number_text
+from ssn_edge.evaluation.curves import froc_svg, precision_recall_svg, roc_svg
 from ssn_edge.evaluation.histogram import histogram_svg
 from ssn_edge.evaluation.overlays import fit_heat_scale, heat_colours
 from ssn_edge.evaluation.page import read_resource, render_page
+from ssn_edge.evaluation.plain_words import plain_words
+from ssn_edge.evaluation.reliability import Trend
 from ssn_edge.evaluation.report import Report
 from ssn_edge.evaluation.report_examples import example_groups
 from ssn_edge.evaluation.report_numbers import report_numbers
+from ssn_edge.evaluation.report_texts import (
+    interval_text,
+    logit_text,
+    metric_text,
+    percent_text,
+    share_text,
+)
 from ssn_edge.evaluation.training_charts import training_charts
-from ssn_edge_calibrate.metrics import precision_recall_points, roc_points
+from ssn_edge.evaluation.trend_chart import trend_svg
+from ssn_edge_calibrate.bootstrap import ImageIntervals
+from ssn_edge_calibrate.metrics import ImageMetrics, precision_recall_points, roc_points
 from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.files import write_whole
 
-_NBSP = "\N{NO-BREAK SPACE}"
+_HERE = "ssn_edge.evaluation"
+_PARTS = ("figures.html.jinja", "report_findings.html.jinja", "report_origin.html.jinja")
 _METHOD_TEXT = {
     ScoringMethod.CLASSIFICATION: "classification head",
     ScoringMethod.MAP_MAX: "map maximum",
@@ -43,11 +57,16 @@ def render_report(report: Report) -> str:
         report.thresholds.pixel,
     )
     return render_page(
-        read_resource("ssn_edge.evaluation", "report.html.jinja"),
-        filters={"metric": _metric_text, "number": number_text, "logit": _logit_text},
+        read_resource(_HERE, "report.html.jinja"),
+        style=read_resource(_HERE, "report_parts.css"),
+        parts=_PARTS,
+        filters={"metric": metric_text, "number": number_text, "logit": logit_text},
         context={
             "report": report,
-            "share": _share_text,
+            "share": share_text,
+            "between": percent_text,
+            "span": interval_text,
+            "plain_words": plain_words(report),
             "rule_text": _METHOD_TEXT[report.scoring_rule.method],
             "unit": unit,
             "histogram": histogram_svg(
@@ -57,6 +76,9 @@ def render_report(report: Report) -> str:
             "precision_recall": precision_recall_svg(
                 precision_recall_points(labels, scores), recall_place
             ),
+            "map_histogram": _map_histogram(report),
+            "froc": _froc(report),
+            "trends": _trends(report, unit),
             "training": None if report.training is None else training_charts(report.training),
             "image_metrics": _image_metric_rows(report),
             "scale": scale,
@@ -83,6 +105,41 @@ def write_report(report: Report, path: Path) -> None:
     write_whole(path, page.encode())
 
 
+def _map_histogram(report: Report) -> Markup | None:
+    """Map maxima about the pixel threshold, where they are not the score that decides anyway."""
+    normal, anomalous = report.map_maxima
+    if report.scoring_rule.method is ScoringMethod.MAP_MAX or not (normal or anomalous):
+        return None
+    return histogram_svg(
+        normal,
+        anomalous,
+        report.thresholds.pixel,
+        what="map maximum",
+        sides=("no mask", "defect mask"),
+    )
+
+
+def _froc(report: Report) -> Markup | None:
+    regions = report.regions
+    if regions is None:
+        return None
+    share = regions.found.share
+    return froc_svg(regions.froc, None if share is None else (regions.false_regions, share))
+
+
+def _trends(report: Report, unit: str) -> list[tuple[str, Trend, Markup]]:
+    """Title, numbers and drawing of each axis."""
+    if report.reliability is None:
+        return []
+    return [
+        (title, trend, trend_svg(trend, report.thresholds.image, name=title, axis=axis, unit=unit))
+        for title, trend, axis in (
+            ("Over brightness", report.reliability.brightness, "mean grey level"),
+            ("Over time", report.reliability.order, "good parts in the order of their names"),
+        )
+    ]
+
+
 def _operating_points(
     report: Report,
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
@@ -96,40 +153,23 @@ def _operating_points(
     return roc_place, (recall, found / (found + rejected)) if found + rejected else None
 
 
-def _image_metric_rows(report: Report) -> list[tuple[str, bool, float | None, float | None]]:
-    """Score name, whether it decides, I-AUROC and AP-det."""
+def _image_metric_rows(
+    report: Report,
+) -> list[tuple[str, bool, ImageMetrics, ImageIntervals | None]]:
+    """Score name, whether it decides, and its metrics with their intervals."""
     method = report.scoring_rule.method
+    known = report.uncertainty
     shown = [
-        (ScoringMethod.CLASSIFICATION, report.metrics.classification),
-        (ScoringMethod.MAP_MAX, report.metrics.map_max),
+        (
+            ScoringMethod.CLASSIFICATION,
+            report.metrics.classification,
+            known.classification if known else None,
+        ),
+        (ScoringMethod.MAP_MAX, report.metrics.map_max, known.map_max if known else None),
     ]
     if method is ScoringMethod.COMBINED:
-        shown.append((method, report.metrics.decided))
+        shown.append((method, report.metrics.decided, known.decided if known else None))
     return [
-        (_METHOD_TEXT[each], each is method, metrics.i_auroc, metrics.ap_det)
-        for each, metrics in shown
+        (_METHOD_TEXT[each], each is method, metrics, intervals)
+        for each, metrics, intervals in shown
     ]
-
-
-def _metric_text(value: float | None) -> str:
-    """A metric with four digits; never rounded up to a perfect one."""
-    if value is None:
-        return "not defined"
-    return f"{value:.4f}" if value >= 1 else f"{min(value, 0.9999):.4f}"
-
-
-def _logit_text(value: float) -> str:
-    """A signed logit with two digits."""
-    return f"{value:+.2f}".replace("-", MINUS)
-
-
-def _share_text(part: int, whole: int) -> str:
-    """A share in percent; only all is 100 %, only none is 0 %."""
-    if not whole:
-        return "no pictures"
-    percent = 100 * part / whole
-    if 0 < percent < 0.1:
-        return f"< 0.1{_NBSP}%"
-    if 99.9 < percent < 100:
-        return f"> 99.9{_NBSP}%"
-    return f"{percent:.1f}".removesuffix(".0") + f"{_NBSP}%"
