@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -18,7 +19,7 @@ import numpy as np
 from ssn_edge_runtime.arrays import ByteImage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DEADLINE_S = 120.0
+ANSWER_S, END_S = 120.0, 30.0
 _QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -79,8 +80,13 @@ class Browser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.wait(DEADLINE_S)
+        self._session = None
+        try:
+            self.call("Browser.close")  # so that it ends its own children, too
+            self._process.wait(END_S)
+        except (subprocess.TimeoutExpired, AssertionError, OSError):
+            self._process.kill()
+            self._process.wait(END_S)
         os.close(self._write)
         os.close(self._read)
 
@@ -135,6 +141,8 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._read], [], [], ANSWER_S)
+            assert ready, f"the browser was silent for {ANSWER_S:.0f} s"
             more = os.read(self._read, 1 << 20)
             assert more, "the browser ended"
             self._rest += more

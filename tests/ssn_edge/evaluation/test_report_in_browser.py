@@ -12,6 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssn_edge.evaluation.certificate_summary import (
+    CertificateSummary,
+    CertifiedEngine,
+    DataPart,
+    DataRecord,
+)
 from ssn_edge.evaluation.report import Report
 from ssn_edge.evaluation.report_page import render_report, write_report
 from tests.ssn_edge.evaluation.browser import CHROMIUM, Browser
@@ -22,7 +28,24 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return report_by_hand(tmp_path_factory.mktemp("pictures"), a_day_s_pictures())
+    by_hand = report_by_hand(tmp_path_factory.mktemp("pictures"), a_day_s_pictures())
+    engines = [
+        CertifiedEngine(f"int8-openvino deploy-1 on {engine}", 1116, 2, 1, 3.5e-06, 0.0625)
+        for engine in ("onnxruntime-cpu", "openvino")
+    ]
+    return replace(
+        by_hand,
+        data=DataRecord("0f" * 32, "1e" * 32, (DataPart("calibration", 1234, 567, None),)),
+        certificate=CertificateSummary(
+            precision="int8-openvino",
+            model_sha256="2d" * 32,
+            what="the trained net against the exported model",
+            where="on a workstation",
+            engines=tuple(engines),
+            versions={"torch": "2.14.1+cu130", "onnxruntime": "1.32.0"},
+            document={},
+        ),
+    )
 
 
 @contextmanager
@@ -93,12 +116,17 @@ def test_the_page_fits_the_screen_and_takes_its_colours(
         # No figure or picture is cut off, and no table needs a finger to be read.
         assert (
             browser.evaluate(
-                "[...document.querySelectorAll('figure, img, svg, table')].filter(e => {"
+                "[...document.querySelectorAll('figure, img, svg, table, pre, dl')].filter(e => {"
                 "const b = e.getBoundingClientRect();"
                 f"return b.width && (b.left < 0 || b.right > {width} + 0.5)}}).length"
             )
             == 0
         )
+        scrolled = (
+            "[...document.querySelectorAll('.scroll, pre')]"
+            ".filter(e => e.scrollWidth > e.clientWidth)"
+        )
+        assert browser.evaluate(scrolled + ".map(e => e.innerText)") == []
         drawn = browser.picture()
     assert drawn.shape == (900, width, 3)
     background = drawn[2, 2]
@@ -137,7 +165,7 @@ def test_the_page_shows_all_that_is_promised(report: Report, tmp_path: Path) -> 
     for heading in (
         *("In plain words", "Scores", "Confusion at the threshold", "Defects by class"),
         *("Metrics", "Defect regions", "Reliability", "Missed defects", "Good parts rejected"),
-        "How this was measured",
+        *("Data", "Certificate", "How this was measured"),
     ):
         assert heading in text
     assert drawings == [
