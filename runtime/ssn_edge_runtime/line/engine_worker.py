@@ -94,6 +94,12 @@ def serve(
             continue
         if message.kind == "stop":
             return
+        if message.kind == "settings":
+            link.busy(True)
+            told = take_settings(judge, message)
+            link.busy(False)
+            link.send("settings", **told)
+            continue
         if message.kind != "job":
             continue
         link.busy(True)
@@ -122,6 +128,29 @@ def serve(
         except StorageError as error:  # the journal is the truth; it has the verdict
             logger.warning("%s; the line goes on without pictures", error)
             pictures = None
+
+
+def take_settings(judge: Judge, message: Message) -> dict[str, object]:
+    """Judge with other settings from the next job on; what is in force now, or the refusal."""
+    apply_settings = getattr(judge, "apply_settings", None)
+    if apply_settings is None:
+        return {"refused": "what judges here takes no settings"}
+    try:
+        apply_settings(Path(message.text("settings")), message.text_or_none("recipe"))
+    except Exception as error:  # noqa: BLE001 - the old ones stay in force, and the line goes on
+        return {"refused": " ".join(str(error).split())[:500] or repr(error)[:500]}
+    return {"refused": None, **in_force(judge)}
+
+
+def in_force(judge: Judge) -> dict[str, object]:
+    """By what its answers are to be checked."""
+    thresholds = getattr(judge, "thresholds", None)
+    return {
+        "threshold": None if thresholds is None else thresholds.image,
+        "min_area_px": None if thresholds is None else thresholds.min_area_px,
+        "settings_id": getattr(judge, "settings_id", None),
+        "recipe": getattr(judge, "recipe", None),
+    }
 
 
 def open_pictures(setup: Message) -> PictureFollower | None:
@@ -161,17 +190,13 @@ def open_frames(setup: Message) -> dict[str, FrameMap]:
 
 def tell_ready(link: WorkerLink, judge: Judge) -> None:
     """Say what judges, and by which threshold its answers are to be checked."""
-    thresholds = getattr(judge, "thresholds", None)
     link.send(
         "ready",
         package_id=judge.package_id,
         precision=judge.precision,
         engine=judge.engine_name,
         engine_sha256=judge.engine_sha256,
-        threshold=None if thresholds is None else thresholds.image,
-        min_area_px=None if thresholds is None else thresholds.min_area_px,
-        settings_id=getattr(judge, "settings_id", None),
-        recipe=getattr(judge, "recipe", None),
+        **in_force(judge),
     )
 
 

@@ -118,6 +118,8 @@ class WorkerProcess:
 
     def __init__(self, name: str, command: WorkerCommand, limits: WorkerLimits) -> None:
         self.name = name
+        self.command = command
+        """What the next process of it runs."""
         self.state = WorkerState.GONE
         self.budget = RestartBudget(limits)
         self.start_at_ns: int | None = 0
@@ -126,7 +128,6 @@ class WorkerProcess:
         self.incarnation = 0
         self.socket: socket.socket | None = None
         self.exit_fd = -1
-        self._command = command
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._started_ns = 0
@@ -156,7 +157,7 @@ class WorkerProcess:
         ours, theirs = link_pair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._command.module, str(theirs.fileno())],
+                [sys.executable, "-m", self.command.module, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *fds),
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -172,8 +173,8 @@ class WorkerProcess:
         self.send(
             "setup",
             parent=os.getpid(),
-            factory=self._command.factory,
-            arguments=dict(self._command.arguments),
+            factory=self.command.factory,
+            arguments=dict(self.command.arguments),
             **setup,
         )
 

@@ -16,6 +16,7 @@ from ssn_edge_runtime.line.frame_desk import FrameDesk
 from ssn_edge_runtime.line.ledger import JobFate
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
+from ssn_edge_runtime.line.settings_changes import SettingsChanges
 from ssn_edge_runtime.line.states import StateMachine
 from ssn_edge_runtime.line.worker_process import WorkerProcess, WorkerState
 from ssn_edge_runtime.record import EventKind
@@ -36,6 +37,7 @@ class Workers:
         cameras: By key.
         frames: Takes what cameras say.
         delivery: Records and counts.
+        settings: Changes of what the engine judges with.
         options: Of the line.
         states: Of the line.
         on_ready: Called when a worker has become ready.
@@ -51,6 +53,7 @@ class Workers:
         cameras: Mapping[str, Camera],
         frames: FrameDesk,
         delivery: Delivery,
+        settings: SettingsChanges,
         options: LineOptions,
         states: StateMachine,
         on_ready: Callable[[], None],
@@ -63,6 +66,7 @@ class Workers:
         self._cameras = cameras
         self._frames = frames
         self._delivery = delivery
+        self._settings = settings
         self._states = states
         self._watched: dict[str, tuple[int, int]] = {}
 
@@ -168,6 +172,8 @@ class Workers:
                     },
                 )
             self.on_ready()
+        elif message.kind == "settings":
+            self._settings.answered(message)
         elif message.kind == "failed":
             self._worker_failed(worker, message, EngineError)
         else:
@@ -207,6 +213,7 @@ class Workers:
         camera = self._camera_of(worker)
         if camera is None:
             self._engine.worker_gone(now_ns)
+            self._settings.worker_gone()
         else:
             camera.worker_gone()
         if self.is_stopping:
