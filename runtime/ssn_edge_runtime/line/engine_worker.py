@@ -11,6 +11,7 @@ import logging
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import cast
 
 import numpy as np
@@ -35,6 +36,9 @@ from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame
 
 IDLE_S = 0.5
+WARM_UP_EVERY_S = 2.0
+"""Without a job for so long, the engine runs once on nothing: a part that comes after a pause then
+finds caches and clocks as in the middle of a shift."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +91,18 @@ def serve(
     Their folder is made for the first of them, so that a line that never judged leaves nothing.
     """
     is_open = False
+    worked_s = monotonic()
     while True:
         message = link.receive(IDLE_S)
         if message is None:
             gc.collect()
+            if monotonic() - worked_s >= WARM_UP_EVERY_S:
+                link.busy(True)
+                warm_up(judge)
+                link.busy(False)
+                worked_s = monotonic()
             continue
+        worked_s = monotonic()
         if message.kind == "stop":
             return
         if message.kind == "settings":
@@ -128,6 +139,17 @@ def serve(
         except StorageError as error:  # the journal is the truth; it has the verdict
             logger.warning("%s; the line goes on without pictures", error)
             pictures = None
+
+
+def warm_up(judge: Judge) -> None:
+    """Keep the judge warm, where it knows how; a failure shows with the next part."""
+    run_once = getattr(judge, "warm_up", None)
+    if run_once is None:
+        return
+    try:
+        run_once()
+    except Exception as error:  # noqa: BLE001 - no part is at stake here
+        logger.warning("the warm-up of an idle engine failed: %s", error)
 
 
 def take_settings(judge: Judge, message: Message) -> dict[str, object]:
