@@ -154,6 +154,8 @@ class LineRequest:
                 exposure_window_ns=round(window_ms * MILLISECOND_NS),
             ),
             max_parts=self.max_frames,
+            realtime=self.realtime,
+            lock_memory=self.lock_memory,
             pictures=(
                 None
                 if self.keep_policy is KeepPolicy.NONE
@@ -391,6 +393,9 @@ def _run_guarded(
             if status.state.may_pass and not said:
                 said = True
                 what = f"{request.device}: judging with {request.package.name} ({status.state})"
+                for worker in status.workers:
+                    for each in worker.granted:
+                        on_message(f"{worker.name}: {each}")
                 on_message(what + ("; shadow mode: nothing is driven" * request.is_shadow))
                 notifier.ready(what)
 

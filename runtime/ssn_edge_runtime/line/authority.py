@@ -487,20 +487,32 @@ class Authority:
             return
         if self._open_journal is not None:
             self._begin_journal()
-        self._go_to(LineState.INITIALIZED, "engine and cameras are up")
+        granted = {worker.name: "; ".join(worker.granted) for worker in self._workers.all}
+        self._go_to(
+            LineState.INITIALIZED,
+            "engine and cameras are up",
+            {name: text for name, text in granted.items() if text},
+        )
         self._go_to(LineState.READY, "all is ready")
         is_single = self.options.max_parts == 1
         self._go_to(
             LineState.SINGLE_EXECUTION if is_single else LineState.CONTINUOUS_EXECUTION, "started"
         )
 
-    def _go_to(self, state: LineState, cause: str) -> None:
+    def _go_to(
+        self, state: LineState, cause: str, more: Mapping[str, Scalar] | None = None
+    ) -> None:
         if state is self._states.state:
             return
         change = self._states.go_to(state, cause, monotonic_ns())
         self._delivery.note(
             EventKind.STATE,
-            {"before": change.before.value, "after": change.after.value, "cause": cause},
+            {
+                "before": change.before.value,
+                "after": change.after.value,
+                "cause": cause,
+                **(more or {}),
+            },
         )
         self._show()
         if self._on_status is not None:
@@ -517,5 +529,10 @@ def _priority(event: tuple[selectors.SelectorKey, int]) -> int:
 
 def _worker_status(worker: WorkerProcess) -> WorkerStatus:
     return WorkerStatus(
-        worker.name, worker.state.value, worker.pid, worker.budget.ever, worker.ending
+        worker.name,
+        worker.state.value,
+        worker.pid,
+        worker.budget.ever,
+        worker.ending,
+        worker.granted,
     )

@@ -24,6 +24,7 @@ from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import FrameMap
 from ssn_edge_runtime.line.worker_side import (
     WorkerLink,
+    ask_the_system,
     call_factory,
     report_failure,
     set_up_logging,
@@ -210,7 +211,7 @@ def open_frames(setup: Message) -> dict[str, FrameMap]:
     return cameras
 
 
-def tell_ready(link: WorkerLink, judge: Judge) -> None:
+def tell_ready(link: WorkerLink, judge: Judge, granted: list[str]) -> None:
     """Say what judges, and by which threshold its answers are to be checked."""
     link.send(
         "ready",
@@ -219,6 +220,7 @@ def tell_ready(link: WorkerLink, judge: Judge) -> None:
         engine=judge.engine_name,
         engine_sha256=judge.engine_sha256,
         **in_force(judge),
+        granted=granted,
     )
 
 
@@ -227,6 +229,7 @@ def main() -> None:
     set_up_logging()
     link, setup = WorkerLink.from_arguments()
     cameras = open_frames(setup)
+    granted = ask_the_system(setup)
     single_thread_opencv()
     try:
         opened = cast(AbstractContextManager[Judge], call_factory(setup))
@@ -235,7 +238,7 @@ def main() -> None:
             answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
             settle()
             pictures = open_pictures(setup)
-            tell_ready(link, judge)
+            tell_ready(link, judge, granted)
             link.start_pulse()
             with ExitStack() as opened_pictures:
                 serve(link, judge, cameras, pictures, opened_pictures)

@@ -125,6 +125,8 @@ class WorkerProcess:
         self.start_at_ns: int | None = 0
         self.ending = ""
         """Why the last one ended."""
+        self.granted: tuple[str, ...] = ()
+        """What it asked the system for, and whether it was granted, a line each."""
         self.incarnation = 0
         self.socket: socket.socket | None = None
         self.exit_fd = -1
@@ -211,8 +213,9 @@ class WorkerProcess:
             self._busy_since_ns = message.whole_or_none("busy_since_ns")
         return None
 
-    def ready(self, now_ns: int) -> None:
+    def ready(self, now_ns: int, granted: tuple[str, ...] = ()) -> None:
         """It said that it is ready."""
+        self.granted = granted
         self.state = WorkerState.RUNNING
         self._beat_ns = now_ns
 

@@ -153,7 +153,7 @@ class Workers:
             identity = JudgeIdentity.of(message)
             before = self._engine.identity
             self._engine.identity = self._delivery.identity = identity
-            worker.ready(now_ns)
+            worker.ready(now_ns, message.texts("granted"))
             if before is not None and before != identity:
                 raise EngineError(
                     f"the engine came back as another one ({identity.engine}, "
@@ -188,7 +188,7 @@ class Workers:
                     f"{camera.source}: does not tell when a frame was exposed, so that an old one "
                     "could be taken for a new part's; it cannot be used with triggers"
                 )
-            camera.worker.ready(now_ns)
+            camera.worker.ready(now_ns, message.texts("granted"))
             self.on_ready()
         elif message.kind == "failed":
             self._worker_failed(camera.worker, message, SourceError)
