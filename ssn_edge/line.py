@@ -25,6 +25,7 @@ from ssn_edge_runtime.line.options import (
 )
 from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
 from ssn_edge_runtime.line.status import LineStatus
+from ssn_edge_runtime.line.workers import WAITING
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.settings import LineSettings
@@ -73,6 +74,8 @@ class LineRequest:
         limits: Of rejects and temperature, in place of the settings'.
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
+        waits_for_engine: Whether a line without an engine waits, in Preoperational, until it was
+            built or certified; else it ends.
         hardware_watchdog: The board's watchdog, such as ``/dev/watchdog``; None for none.
         key: Device key that signs the journal's heads and checkpoints; made if it is not there.
         sqlite: Database that follows the journal, in a process of its own.
@@ -104,6 +107,7 @@ class LineRequest:
     limits: Overrides = field(default_factory=Overrides)
     realtime: int | None = None
     lock_memory: bool = False
+    waits_for_engine: bool = False
     hardware_watchdog: Path | None = None
     key: Path | None = None
     sqlite: Path | None = None
@@ -156,6 +160,7 @@ class LineRequest:
             max_parts=self.max_frames,
             realtime=self.realtime,
             lock_memory=self.lock_memory,
+            waits_for_engine=self.waits_for_engine,
             pictures=(
                 None
                 if self.keep_policy is KeepPolicy.NONE
@@ -348,7 +353,7 @@ def _run_guarded(
         )
     settings = GuardedSettings(request.settings, request.recipe)
     lines: list[Authority] = []
-    said = False
+    said, said_cause = False, ""
 
     with ExitStack() as opened:
         notifier = opened.enter_context(
@@ -385,11 +390,16 @@ def _run_guarded(
             settings.authority = authority
 
         def on_status(status: LineStatus) -> None:
-            nonlocal said
+            nonlocal said, said_cause
             supervisor.still_here()
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()
+            if status.cause.startswith(WAITING) and status.cause != said_cause:
+                said_cause = status.cause
+                on_message(f"{status.state}: {said_cause}")
+                # Waiting is what it was started for: the service manager must not lose patience.
+                notifier.ready(said_cause)
             if status.state.may_pass and not said:
                 said = True
                 what = f"{request.device}: judging with {request.package.name} ({status.state})"

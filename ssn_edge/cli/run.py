@@ -97,6 +97,12 @@ def run(
     lock_memory: Annotated[
         bool, typer.Option("--lock-memory", help="Ask that memory is never swapped out.")
     ] = False,
+    wait_for_engine: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-engine", help="Without a built, certified engine, wait for ssn-edge build."
+        ),
+    ] = False,
     hardware_watchdog: Annotated[
         Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
     ] = None,
@@ -161,6 +167,7 @@ def run(
                 "--realtime": realtime,
                 "--lock-memory": lock_memory or None,
                 "--hardware-watchdog": hardware_watchdog,
+                "--wait-for-engine": wait_for_engine or None,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -204,6 +211,7 @@ def run(
             ),
             realtime=realtime,
             lock_memory=lock_memory,
+            waits_for_engine=wait_for_engine,
             hardware_watchdog=hardware_watchdog,
             key=key,
             sqlite=sqlite,

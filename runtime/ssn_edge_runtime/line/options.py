@@ -84,6 +84,8 @@ class LineOptions:
             one less, the engine's for two less, so that an engine that takes every core leaves
             deadlines and frames their time.
         lock_memory: Whether the workers ask that their memory is never swapped out.
+        waits_for_engine: An engine that cannot be opened yet is tried again every
+            `ENGINE_TRIED_EVERY_NS`, and the line stays Preoperational; else it ends the run.
     """
 
     trigger: TriggerKind = TriggerKind.FREE
@@ -104,6 +106,7 @@ class LineOptions:
     pictures: PicturesKept | None = None
     realtime: int | None = None
     lock_memory: bool = False
+    waits_for_engine: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""

@@ -17,11 +17,14 @@ from ssn_edge_runtime.line.ledger import JobFate
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.settings_changes import SettingsChanges
-from ssn_edge_runtime.line.states import StateMachine
-from ssn_edge_runtime.line.worker_process import WorkerProcess, WorkerState
+from ssn_edge_runtime.line.states import LineState, StateMachine
+from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerProcess, WorkerState
 from ssn_edge_runtime.record import EventKind
 
 MESSAGES_A_TURN = 64
+WAITING = "waits for an engine"
+"""Begins the cause of a line that is Preoperational because of it."""
+ENGINE_TRIED_EVERY_NS = 3 * SECOND_NS
 LINK_PRIORITY = 1
 EXIT_PRIORITY = 2
 
@@ -68,6 +71,7 @@ class Workers:
         self._delivery = delivery
         self._settings = settings
         self._states = states
+        self._is_engine_awaited = False
         self._watched: dict[str, tuple[int, int]] = {}
 
     def look_after(self, now_ns: int) -> None:
@@ -202,6 +206,14 @@ class Workers:
         kind = getattr(errors, message.text("error"), otherwise)
         if not (isinstance(kind, type) and issubclass(kind, SsnEdgeError)):
             kind = otherwise
+        if (
+            self.options.waits_for_engine
+            and kind is EngineError
+            and self._states.state is LineState.PREOPERATIONAL
+        ):
+            self._is_engine_awaited = True  # its process ends now
+            self._states.explain(f"{WAITING}: {message.text('detail')}")
+            return
         raise kind(f"{message.text('detail')} (the line was {self._states.state})")
 
     def _exited(self, worker: WorkerProcess) -> None:
@@ -216,6 +228,10 @@ class Workers:
             self._settings.worker_gone()
         else:
             camera.worker_gone()
+        if self._is_engine_awaited and camera is None:
+            self._is_engine_awaited = False
+            worker.start_at_ns = now_ns + ENGINE_TRIED_EVERY_NS
+            return
         if self.is_stopping:
             return  # what is in flight has its deadline
         start_at_ns = worker.budget.take(now_ns)
