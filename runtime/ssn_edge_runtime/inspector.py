@@ -131,13 +131,7 @@ class Inspector:
             elif recipe is not None:
                 raise ConfigError(f"recipe {recipe!r} is one of settings, and none were given")
             # The first inference allocates and compiles; it must not be the first part's.
-            blank = np.zeros((*package.manifest.geometry.input_size_hw, 3), dtype=np.uint8)
-            in_force = inspector._in_force
-            inspector._engine.infer(
-                blank,
-                pixel_threshold=in_force.thresholds.pixel,
-                region_mask=in_force.region_mask,
-            )
+            inspector.warm_up()
             if self_test:
                 inspector.self_test(limit=SELF_TEST_PICTURES)
             opened.pop_all()
@@ -202,6 +196,26 @@ class Inspector:
             recipe=recipe,
             folder=folder,
         )
+
+    def warm_up(self) -> None:
+        """Run the engine once on a blank input: done at opening, and worth it after idle time.
+
+        Caches, clocks and pages cool down while no part comes; the next one pays for it.
+
+        Raises:
+            EngineError: The engine failed.
+            RuntimeError: The inspector is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the inspector is closed")
+        in_force = self._in_force
+        blank = np.zeros((*self.geometry.input_size_hw, 3), dtype=np.uint8)
+        with self._lock:
+            self._engine.infer(
+                blank,
+                pixel_threshold=in_force.thresholds.pixel,
+                region_mask=in_force.region_mask,
+            )
 
     def self_test(self, limit: int | None = None) -> int:
         """Run golden pictures of the package and compare with what it was certified for.
