@@ -84,14 +84,8 @@ def threshold_by_rank(normal_scores: Scores, max_false_reject: float = 0.01) -> 
     share = Fraction(repr(float(max_false_reject)))
     rank = math.ceil((scores.size + 1) * (1 - share))
     below = float(scores[min(rank, scores.size) - 1])
-    higher = scores[np.searchsorted(scores, below, side="right") :]
-    if higher.size:
-        wanted = below / 2 + float(higher[0]) / 2
-    else:
-        margin = max(MARGIN_SHARE * (below - float(np.median(scores))), SMALLEST_MARGIN)
-        wanted = below + margin
     return RankThreshold(
-        value=_float32_above(below, wanted),
+        value=threshold_above(below, scores),
         rank=rank,
         count=scores.size,
         max_false_reject=float(max_false_reject),
@@ -165,6 +159,61 @@ def fit_thresholds(
     )
 
 
+def threshold_above(below: float, scores: npt.NDArray[np.float64]) -> float:
+    """Where a threshold lies best that shall let a score pass, and all below it.
+
+    Args:
+        below: The highest score that passes.
+        scores: All of them, ascending and finite; not empty.
+
+    Returns:
+        A float32 number strictly above `below`: half-way to the next higher score, or, above all of
+        them, by a margin.
+
+    Raises:
+        CalibrationError: No float32 number lies above.
+    """
+    higher = scores[np.searchsorted(scores, below, side="right") :]
+    if higher.size:
+        wanted = below / 2 + float(higher[0]) / 2
+    else:
+        wanted = below + _margin(abs(below - float(np.median(scores))))
+    return _float32_above(below, wanted)
+
+
+def threshold_reached(limit: float, scores: npt.NDArray[np.float64]) -> float:
+    """Where a threshold lies best that a score shall reach, and all above it.
+
+    Args:
+        limit: The lowest score that shall fail.
+        scores: All of them, ascending and finite; not empty.
+
+    Returns:
+        A float32 number, `limit` at most: half-way to the next lower score, or, below all of them,
+        by a margin.
+    """
+    lower = scores[: np.searchsorted(scores, limit, side="left")]
+    if lower.size:
+        wanted = limit / 2 + float(lower[-1]) / 2
+    else:
+        wanted = limit - _margin(abs(float(np.median(scores)) - limit))
+    return -_float32_above(np.nextafter(-limit, -np.inf), -wanted)
+
+
+def threshold_between(below: float, limit: float) -> float | None:
+    """The float32 number half-way between a score that passes and a higher one that fails.
+
+    Returns:
+        None where no float32 number parts the two.
+    """
+    value = _float32_above(below, below / 2 + limit / 2)
+    return value if value <= limit else None
+
+
+def _margin(distance: float) -> float:
+    return max(MARGIN_SHARE * distance, SMALLEST_MARGIN)
+
+
 def _checked(normal_scores: Scores) -> npt.NDArray[np.float64]:
     """The scores, ascending."""
     scores = np.sort(np.asarray(normal_scores, dtype=np.float64).ravel())
@@ -185,7 +234,7 @@ def _float32_above(below: float, wanted: float) -> float:
     """The float32 number nearest to `wanted` that exceeds `below`, before and after rounding it."""
     floor = max(below, float(np.float32(below)))
     with np.errstate(over="ignore"):
-        value = np.float32(wanted)
+        value = np.float32(max(wanted, floor))  # a step or two below the answer, never far
         while not float(value) > floor:
             value = np.nextafter(value, np.float32(np.inf))
     if not np.isfinite(value):
