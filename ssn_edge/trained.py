@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ssn_edge.data.items import Dataset
 from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
-from ssn_edge.data.split import Split, fingerprint
+from ssn_edge.data.split import Split
 from ssn_edge.evaluation.gate_page import write_gate_page
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.checkpoint import load_checkpoint
-from ssn_edge.training.listing import holds_any_of, listing_root, split_from_listing
+from ssn_edge.training.listing import holds_any_of, listing_root, unchanged_parts
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import (
     ExportRequest,
@@ -126,14 +125,7 @@ def _parts(
 
 def _own_parts(header: Mapping[str, Any], root: Path) -> tuple[Path, Split, MaskRule]:
     """The run's own parts, unchanged since training."""
-    split, mask_rule = split_from_listing(header["listing"], root)
-    items = tuple(item for _, part in split.parts() for item in part)
-    if fingerprint(Dataset(root, "listed", items, mask_rule), split) != header["training_data"]:
-        raise DatasetError(
-            f"{root}: pictures, masks or labels changed since training; restore them, or train "
-            "again on what is there now"
-        )
-    return root, split, mask_rule
+    return (root, *unchanged_parts(header, root))
 
 
 @dataclass(frozen=True, slots=True)
