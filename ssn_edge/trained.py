@@ -134,6 +134,7 @@ class ExportOptions:
 
     Args:
         max_false_reject: Share of good parts that may be rejected, for both thresholds.
+        confidence: That it holds for these very calibration pictures; None for on average.
         precisions: Beside FP32, which is always in the package: ``fp16``, ``int8``.
         graph: Which graph goes into the package.
         limits: Of the gate.
@@ -145,6 +146,7 @@ class ExportOptions:
     graph: GraphKind = GraphKind.DEPLOY
     limits: GateLimits = field(default_factory=GateLimits)
     keeps_going: bool = False
+    confidence: float | None = None
 
 
 def export_run(
@@ -174,6 +176,7 @@ def export_run(
         test=[LabelledPicture(item.image, item.label) for item in run.split.test],
         read_truth=_truth_reader(run),
         max_false_reject=options.max_false_reject,
+        confidence=options.confidence,
         graph=options.graph,
         precisions=options.precisions,
         limits=options.limits,

@@ -14,6 +14,7 @@ from ssn_edge.cli.options import (
     PackageOption,
     PrecisionOption,
     parse_columns,
+    parse_confidence,
     parse_share,
     project_settings,
 )
@@ -112,7 +113,7 @@ def calibrate(
         from ssn_edge_runtime.settings_store import SettingsStore
 
         project = project_settings()
-        sure = parse_share(confidence, "--confidence")
+        sure = parse_confidence(confidence)
         if bound not in [each.value for each in BestBound]:
             raise ConfigError(f"--bound {bound}: band, half or none is wanted")
         costs = _costs(cost_miss, cost_false_reject, defect_rate)

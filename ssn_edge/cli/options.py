@@ -149,6 +149,20 @@ def parse_share(text: str, option: str) -> float:
     return share
 
 
+def parse_confidence(text: str) -> float:
+    """``95%`` or ``0.95`` as a confidence.
+
+    Raises:
+        ConfigError: Not a number from 0.5 to below 1.
+    """
+    from ssn_edge_runtime.errors import ConfigError
+
+    confidence = parse_share(text, "--confidence")
+    if confidence < 0.5:
+        raise ConfigError(f"--confidence {text}: at least 50% is wanted, such as 95%")
+    return confidence
+
+
 def _whole_numbers(texts: Sequence[str]) -> list[int] | None:
     try:
         return [int(text) for text in texts]

@@ -319,7 +319,7 @@ def test_a_recipe_gets_its_own_thresholds_and_the_region_of_the_settings_is_judg
         (("--best-f1", "--bound", "wide"), "band, half or none"),
         (("--max-false-reject", "9%", "--group", "(lot"), "no regular expression"),
         (("--max-false-reject", "9%", "--group", "lot"), "matches the names of 0 of 120"),
-        (("--max-false-reject", "9%", "--confidence", "30%"), "at least 0.5"),
+        (("--max-false-reject", "9%", "--confidence", "30%"), "at least 50%"),
         (("--max-false-reject", "9%", "--min-area", "few"), "a number, or fit"),
         (("--max-false-reject", "9%", "--review", "9x"), "a share such as"),
     ],
