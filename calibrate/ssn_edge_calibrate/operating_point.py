@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from ssn_edge_calibrate.percents import at_least, at_most
 from ssn_edge_calibrate.risk_bounds import allowed_above, error_of, share_beyond, wanted_count
 from ssn_edge_calibrate.thresholds import threshold_above, threshold_between, threshold_reached
 from ssn_edge_runtime.decision import LARGEST_LOGIT
@@ -127,8 +128,8 @@ class Wish:
             self.max_false_reject is not None and self.review_share < self.max_false_reject
         ):
             raise ConfigError(
-                f"{self.review_share:.3g} of good parts to review: a part in review does not pass, "
-                "so it is a false reject, too; allow more false rejects than that"
+                f"{at_most(self.review_share)} of good parts to review: a part in review does not "
+                "pass, so it is a false reject, too; allow more false rejects than that"
             )
         error_of(self.confidence)
 
@@ -183,13 +184,13 @@ def point_for_risk(sample: Sample, wish: Wish, *, floor: float | None = None) ->
         if not image < failing:
             raise _apart(sample, wish, below, limit)
     elif wish.review_share is not None and false_reject is not None:
-        outright = false_reject - wish.review_share
+        outright = float(Fraction(repr(false_reject)) - Fraction(repr(wish.review_share)))
         failing = threshold_above(floor_of(sample, outright, error), _finite(sample.good))
         if not image < failing:
             raise CalibrationError(
-                f"{sample.good.size} {sample.unit} of good parts do not tell {false_reject:.3%} "
-                f"false rejects from {outright:.3%}, so there is nothing to review between them; "
-                "add good parts, or leave out the review zone"
+                f"{sample.good.size} {sample.unit} of good parts do not tell "
+                f"{at_most(false_reject)} false rejects from {at_most(outright)}, so there is "
+                "nothing to review between them; add good parts, or leave out the review zone"
             )
         bounds.append(bound_of(sample, Kind.FALSE_FAILS, outright, failing, error))
     if failing > image:
@@ -252,10 +253,10 @@ def _limit(sample: Sample, caught: float, error: Fraction) -> float:
     allowed = allowed_above(count, missed, error)
     if allowed is None:
         raise CalibrationError(
-            f"{count} {sample.unit} of defects cannot carry a promise that {caught:.4g} of all "
-            f"defects are caught, at {_confidence(error)} confidence: "
+            f"{count} {sample.unit} of defects cannot carry a promise that {at_least(caught)} of "
+            f"all defects are caught, at {_confidence(error)} confidence: "
             f"{wanted_count(missed, error)} are wanted, all of them caught"
-            + _smallest("; so many carry no more than", 1, -1, count, error)
+            + _best("so many carry no more than", count, error, is_caught=True)
         )
     return float(np.sort(sample.defects)[allowed])
 
@@ -267,8 +268,8 @@ def _allowed(sample: Sample, share: float, error: Fraction, *, thresholds: int =
         wanted = wanted_count(share, error, thresholds=thresholds)
         raise CalibrationError(
             f"{count} {sample.unit} of good parts cannot carry a promise of at most "
-            f"{_percent(share)} false rejects at {_confidence(error)} confidence: {wanted} are "
-            "wanted, none of them rejected" + _smallest("; so many carry", 0, 1, count, error)
+            f"{at_most(share)} false rejects at {_confidence(error)} confidence: {wanted} are "
+            "wanted, none of them rejected" + _best("so many carry", count, error)
         )
     return allowed
 
@@ -281,7 +282,7 @@ def _too_many(
     return CalibrationError(
         f"{rejected} of {sample.good.size} {sample.unit} of good parts are rejected whatever the "
         f"image threshold ({sample.causes or 'unknown'}), and a promise of at most "
-        f"{_percent(share)} at {_confidence(error)} confidence leaves room for {allowed}: mend "
+        f"{at_most(share)} at {_confidence(error)} confidence leaves room for {allowed}: mend "
         f"that, or bring {wanted} good parts with no more such ones"
     )
 
@@ -310,10 +311,10 @@ def _apart(sample: Sample, wish: Wish, below: float, limit: float) -> Calibratio
     count = sample.defects.size
     caught = 1 - share_beyond(missed, count, wish.error)
     return CalibrationError(
-        f"at most {_percent(wish.max_false_reject or 0)} false rejects need a threshold above "
-        f"{below:.4g}, and {_percent(wish.min_caught or 0)} caught one of {limit:.4g} at most: no "
+        f"at most {at_most(wish.max_false_reject or 0)} false rejects need a threshold above "
+        f"{below:.4g}, and {at_least(wish.min_caught or 0)} caught one of {limit:.4g} at most: no "
         f"threshold keeps both. Above {below:.4g}, {count - missed} of {count} defects are caught, "
-        f"which carries {_percent(caught)}; ask for less, or train on more defects"
+        f"which carries {at_least(caught)}; ask for less, or train on more defects"
     )
 
 
@@ -343,15 +344,12 @@ def _sound(threshold: float) -> float:
     return threshold
 
 
-def _smallest(words: str, start: int, sign: int, count: int, error: Fraction) -> str:
+def _best(words: str, count: int, error: Fraction, *, is_caught: bool = False) -> str:
     """What so many parts can promise at best; nothing where there are none."""
     if not count:
         return ""
-    return f"{words} {_percent(start + sign * share_beyond(0, count, error))}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    share = share_beyond(0, count, error)
+    return f"; {words} {at_least(1 - share) if is_caught else at_most(share)}"
 
 
 def _confidence(error: Fraction) -> str:

@@ -13,7 +13,7 @@ from ssn_edge.device_settings import SettingsChange, change_settings_with, setti
 from ssn_edge_calibrate.operating_point import Kind, Sample, wrong_at
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ScoringMethod
-from ssn_edge_runtime.errors import CalibrationError
+from ssn_edge_runtime.errors import CalibrationError, ConfigError
 from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import SettingsStore
@@ -150,6 +150,11 @@ def calibrate(
         )
         if request.is_dry:
             return done
+        if not request.is_new and store.current() != before:
+            raise ConfigError(
+                f"{store.path}: was changed while pictures were judged with what it was; calibrate "
+                "again"
+            )
         change = _change(request, done)
         return replace(done, settings=change_settings_with(inspector, store, change))
 

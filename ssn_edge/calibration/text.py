@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssn_edge.calibration.calibrate import Calibration
 from ssn_edge_calibrate.operating_point import Bound, Kind
+from ssn_edge_calibrate.percents import at_least, at_most
 from ssn_edge_calibrate.risk_bounds import share_beyond, wanted_count
 
 _SAID = {
@@ -121,7 +122,7 @@ def _bound_document(bound: Bound) -> dict[str, object]:
 
 
 def _said(bound: Bound) -> str:
-    return _SAID[bound.kind].format(wrong=_up(bound.share), right=_down(1 - bound.share))
+    return _SAID[bound.kind].format(wrong=at_most(bound.share), right=at_least(1 - bound.share))
 
 
 def _seen(bound: Bound, unit: str) -> str:
@@ -143,20 +144,3 @@ def _tighter(bound: Bound) -> str:
 
 def _wanted_for_half(bound: Bound) -> int | None:
     return wanted_count(bound.share / 2, bound.error) if 0 < bound.share < 1 else None
-
-
-def _up(share: float) -> str:
-    return _percent(share, 1)
-
-
-def _down(share: float) -> str:
-    return _percent(share, -1)
-
-
-def _percent(share: float, side: int) -> str:
-    """Three digits, never rounded to more than is promised."""
-    text = f"{100 * share:.3g}"
-    step = 10.0 ** -(len(text.split(".")[1]) if "." in text else 0)
-    if side * (100 * share - float(text)) > 1e-9:
-        text = f"{float(text) + side * step:.6g}"
-    return f"{text} %"

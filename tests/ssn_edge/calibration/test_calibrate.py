@@ -11,14 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge.calibration.calibrate import _confirm
-from ssn_edge.calibration.choice import Chosen
+from ssn_edge.calibration.calibrate import CalibrationRequest, _confirm, calibrate
+from ssn_edge.calibration.choice import Choice, Chosen
+from ssn_edge.calibration.held_out import Wanted
+from ssn_edge.device_settings import SettingsChange, change_settings
 from ssn_edge_calibrate.best_threshold import BoundFrom, point_at
-from ssn_edge_calibrate.operating_point import Sample
+from ssn_edge_calibrate.operating_point import Sample, Wish
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Thresholds
-from ssn_edge_runtime.errors import CalibrationError
+from ssn_edge_runtime.errors import CalibrationError, ConfigError
 from ssn_edge_runtime.pictures import encode_png, read_picture
 from ssn_edge_runtime.settings_store import SettingsStore
 from tests.end_to_end.chain import Outcome, ssn_edge
@@ -301,6 +303,27 @@ def test_a_recipe_gets_its_own_thresholds_and_the_region_of_the_settings_is_judg
         found["thresholds"]["image"]
     )
     assert settings.recipes["top"].region is not None
+
+
+def test_settings_that_change_meanwhile_are_not_overwritten(device: Device) -> None:
+    """A region drawn while pictures are judged would be another judge than the one calibrated."""
+
+    def change(stage: str, done: int, count: int) -> None:
+        if done == count:
+            package = device.folder / "part.ssn"
+            change_settings(device.store, SettingsChange(package, "onnxruntime-cpu", note="mine"))
+
+    request = CalibrationRequest(
+        package=device.folder / "part.ssn",
+        choice=Choice(wish=Wish(max_false_reject=0.05)),
+        pictures=Wanted(data=device.folder / "held_out"),
+        engine="onnxruntime-cpu",
+    )
+    with pytest.raises(ConfigError, match="was changed while pictures were judged"):
+        calibrate(device.store, request, on_progress=change)
+    current = device.store.current()
+    assert current is not None
+    assert current.note == "mine"
 
 
 @pytest.mark.parametrize(
