@@ -83,6 +83,12 @@ class Choice:
                     "pixel threshold and minimum area are fitted for false rejects: say how many "
                     "with --max-false-reject"
                 )
+            if self.wish.review_share is not None:
+                # The second bound would be on scores that the fitted region has changed.
+                raise ConfigError(
+                    "a share for review goes with a pixel threshold and a minimum area that are "
+                    "given, not fitted; give numbers, or --review caught"
+                )
             if self.pixel is self.min_area_px:
                 raise ConfigError(
                     "pixel threshold and minimum area cannot be fitted at once: any of the one "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssn_edge.calibration.calibrate import Calibration
-from ssn_edge_calibrate.operating_point import Bound, Kind
+from ssn_edge_calibrate.operating_point import Bound, Kind, wrong_at
 from ssn_edge_calibrate.percents import at_least, at_most
 from ssn_edge_calibrate.risk_bounds import share_beyond, wanted_count
 
@@ -35,6 +35,11 @@ def calibration_lines(done: Calibration, store_path: str) -> list[str]:
         lines += [f"  {_said(bound)} (here {_seen(bound, sample.unit)})" for bound in point.bounds]
     else:
         lines.append(f"no bound: {chosen.origin}")
+    if sample.defects.size and all(bound.kind.is_of_good_parts for bound in point.bounds):
+        count, missed = wrong_at(sample, Kind.MISSES, thresholds.image)
+        lines.append(
+            f"  {count - missed} of {count} defects here are caught; that promises nothing"
+        )
     counted = ", each by itself"
     if held_out.grouping is not None:
         counted = f", by {held_out.grouping}; a group counts by its worst picture"

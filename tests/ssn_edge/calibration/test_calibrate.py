@@ -19,7 +19,7 @@ from ssn_edge_calibrate.best_threshold import BoundFrom, point_at
 from ssn_edge_calibrate.operating_point import Sample, Wish
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.decision import Thresholds
+from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import CalibrationError, ConfigError
 from ssn_edge_runtime.pictures import encode_png, read_picture
 from ssn_edge_runtime.settings_store import SettingsStore
@@ -133,6 +133,13 @@ def test_what_so_few_pictures_cannot_carry_is_refused_with_the_number(device: De
     assert not device.store.path.exists()
 
 
+def test_defects_without_a_promise_are_counted_and_said_to_promise_nothing(
+    device: Device,
+) -> None:
+    out = device.command("--max-false-reject", "5%", "--dry-run").out
+    assert "  40 of 40 defects here are caught; that promises nothing\n" in out
+
+
 def test_a_dry_run_writes_nothing(device: Device) -> None:
     found = device.calibrate("--max-false-reject", "5%", "--dry-run")
     assert found["settings"] is None
@@ -236,6 +243,37 @@ def test_where_the_score_is_the_map_s_maximum_a_fitted_pixel_threshold_is_the_im
     assert len(found["bounds"]) == 1
 
 
+def test_beside_another_score_marked_pixels_are_a_promise_of_their_own(
+    device: Device,
+    make_package: Callable[..., Path],  # noqa: F811
+) -> None:
+    package = make_package(scoring_rule=ScoringRule.CLASSIFICATION)
+    (device.folder / "part.ssn").write_bytes(package.read_bytes())
+    found = device.calibrate("--pixel-threshold", "fit", "--max-false-reject", "5%")
+    rejects, marked = found["bounds"]
+    assert (marked["of"], marked["at_most"]) == ("good parts with a marked pixel", 0.05)
+    assert rejects["confidence"] == marked["confidence"] == 0.975  # 95 % together
+    assert found["thresholds"]["pixel"] != found["thresholds"]["image"]
+    with Inspector.open(
+        device.folder / "part.ssn", engine="onnxruntime-cpu", settings=device.store.path
+    ) as inspector:
+        paths = sorted((device.folder / "held_out" / "good").iterdir())
+        found_regions = [inspector.inspect(read_picture(path)).defects for path in paths]
+    assert sum(bool(each) for each in found_regions) == marked["seen"] == 0
+
+
+def test_a_share_of_the_false_rejects_goes_to_review_and_is_unknown_on_the_line(
+    device: Device,
+) -> None:
+    promise = ("--max-false-reject", "20%", "--review", "14%", "--confidence", "80%")
+    found = device.calibrate(*promise)
+    verdicts = device.verdicts("good")
+    assert verdicts.count("unknown") > 0
+    whole, outright = found["bounds"]
+    assert whole["seen"] == GOOD - verdicts.count("pass")
+    assert outright["seen"] == verdicts.count("fail") < whole["seen"]
+
+
 def test_pictures_of_one_part_count_once_and_a_copy_not_at_all(
     device: Device, pictures: Path
 ) -> None:
@@ -337,6 +375,10 @@ def test_settings_that_change_meanwhile_are_not_overwritten(device: Device) -> N
         (
             ("--max-false-reject", "1%", "--min-area", "fit", "--pixel-threshold", "fit"),
             "cannot be fitted at once",
+        ),
+        (
+            ("--max-false-reject", "9%", "--min-area", "fit", "--review", "2%"),
+            "given, not fitted",
         ),
         (("--cost-miss", "3"), "needs all of"),
         (("--best-f1", "--bound", "wide"), "band, half or none"),
