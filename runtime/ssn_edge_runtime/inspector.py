@@ -167,13 +167,18 @@ class Inspector:
         )
 
     def apply_settings(
-        self, settings: DeviceSettings | str | Path, recipe: str | None = None
+        self,
+        settings: DeviceSettings | str | Path,
+        recipe: str | None = None,
+        *,
+        folder: Path | None = None,
     ) -> None:
         """Judge with these settings from the next part on; a part in hand keeps the old ones.
 
         Args:
             settings: This device's, or their file. A region's mask file is looked for beside it.
             recipe: Which of their recipes; None for the general settings.
+            folder: Where that mask file is, for settings that are in no file.
 
         Raises:
             ConfigError: They cannot be used or are for another package; the old ones stay in force.
@@ -182,7 +187,6 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        folder = None
         if not isinstance(settings, DeviceSettings):
             folder = Path(settings).parent
             settings = read_settings(Path(settings))
