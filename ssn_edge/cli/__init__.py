@@ -23,6 +23,7 @@ from ssn_edge.cli import (
     init,
     replay,
     reproduce,
+    review,
     run,
     service,
     settings,
@@ -54,6 +55,7 @@ for verb in (
     info.info,
     audit.audit,
     replay.replay,
+    review.review,
     reproduce.reproduce,
 ):
     app.command()(verb)

@@ -25,6 +25,7 @@ VERBS = (
     "info",
     "audit",
     "replay",
+    "review",
     "data check",
     "settings show",
     "settings set",
