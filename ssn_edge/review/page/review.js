@@ -96,8 +96,15 @@ async function draw(image, address) {
   await image.decode();
 }
 
+// Only what is on the screen takes a label: a quick key must not judge a picture that nobody saw.
+function drawn(key) {
+  document.body.dataset.drawn = key;
+  get("frame").classList.toggle("loading", key === "");
+}
+
 async function showPixels(shown) {
   const turn = ++state.loading;
+  if (document.body.dataset.drawn !== shown.key) drawn("");
   const base = `/api/pictures/${shown.key}/`;
   try {
     const address = await load(base + "frame");
@@ -108,6 +115,7 @@ async function showPixels(shown) {
     get("picture").alt = `Part ${shown.part ? shown.part.sequence : shown.name}`;
     get("picture").hidden = false;
     fit();
+    drawn(shown.key);
     await showFindings(shown, turn);
     alarm("picture", "");
   } catch (error) {
@@ -322,6 +330,10 @@ async function save(path, body) {
 async function label(name, regions, stay) {
   const shown = picture();
   if (!shown) return;
+  if (document.body.dataset.drawn !== shown.key) {
+    say("The picture is not on the screen yet; no label was given.");
+    return;
+  }
   const entry = await save("/api/label", { key: shown.key, label: name, regions });
   if (!entry) return;
   replace(entry);
@@ -353,8 +365,9 @@ function jump(text) {
   const wanted = text.trim();
   const number = /^\d+$/.test(wanted) ? Number(wanted) : null;
   let at = state.shown.findIndex((each) => each.part && each.part.sequence === number);
-  if (at < 0 && wanted) {
-    at = state.shown.findIndex((each) => each.name.includes(wanted) || (each.part && each.part.part_id === wanted));
+  if (at < 0) at = state.shown.findIndex((each) => each.part && each.part.part_id === wanted);
+  if (at < 0 && wanted && number === null) {
+    at = state.shown.findIndex((each) => each.name.includes(wanted));
   }
   if (at < 0) say(`No picture with the number, name or part ${wanted} is shown here.`);
   else go(at);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ def shown_name(browser: Browser) -> str:
     return str(browser.value("document.querySelector('#facts dd').textContent"))
 
 
+def wait_until_drawn(browser: Browser) -> None:
+    """The picture on the screen is the one that the texts speak of."""
+    name = json.dumps(shown_name(browser))
+    browser.wait_for(f"document.querySelector('#facts dd').textContent === {name}")
+    browser.wait_for("document.body.dataset.drawn")
+
+
 def press_and_wait(browser: Browser, key: str, status: str) -> None:
+    wait_until_drawn(browser)
     browser.press(key)
     browser.wait_for(f"document.getElementById('status').textContent.startsWith('{status}')")
 
@@ -114,6 +123,7 @@ def test_a_rectangle_is_saved_with_the_label_and_where_it_was_drawn(
         opened(browser, server)
         browser.press("2")
         browser.wait_for("!document.getElementById('overlay').hidden")
+        wait_until_drawn(browser)
         browser.press("m")
         left, top, width, height = browser.value(
             "(() => { const r = document.getElementById('marks').getBoundingClientRect();"
@@ -130,6 +140,52 @@ def test_a_rectangle_is_saved_with_the_label_and_where_it_was_drawn(
         press_and_wait(browser, "x", "Saved")
         browser.wait_for("document.getElementById('clear').disabled")
         assert lines(log)[-1]["regions_xyxy"] == []
+        assert browser.complaints() == []
+
+
+def test_a_picture_that_is_not_on_the_screen_yet_takes_no_label(
+    server: ReviewServer, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, may_send = server.session.frame, threading.Event()
+    may_send.set()
+
+    def slow(key: str) -> tuple[bytes, str]:
+        may_send.wait(60)
+        return sent(key)
+
+    monkeypatch.setattr(server.session, "frame", slow)
+    with Browser(tmp_path, width=1280, height=860) as browser:
+        opened(browser, server)
+        wait_until_drawn(browser)
+        may_send.clear()
+        for _ in range(4):  # beyond those that were fetched ahead
+            browser.press("ArrowRight")
+        browser.wait_for("document.body.dataset.drawn === ''")
+        browser.press("g")
+        assert browser.text("#status").startswith("The picture is not on the screen yet")
+        assert lines(log) == []
+        may_send.set()
+        press_and_wait(browser, "g", "Saved: good")
+
+
+def test_a_mask_is_drawn_where_no_overlay_was_kept(
+    server: ReviewServer, log: Path, tmp_path: Path
+) -> None:
+    for overlay in (log / "pictures").glob("*_overlay.jpg"):
+        overlay.unlink()
+    with Browser(tmp_path, width=1280, height=860) as browser:
+        opened(browser, server)
+        browser.press("2")
+        inside = (
+            "(() => { const c = document.getElementById('marks'); const at = "
+            "c.getContext('2d').getImageData(c.width * 44 / 128, c.height * 48 / 96, 1, 1);"
+            " return at.data[3] })()"
+        )
+        wait_until_drawn(browser)
+        browser.wait_for(f"{inside} > 60")
+        keep(browser, "mask.png")
+        browser.press("o")
+        browser.wait_for(f"{inside} === 0")
         assert browser.complaints() == []
 
 
@@ -152,6 +208,7 @@ def test_a_label_that_cannot_be_saved_is_said_and_does_not_look_saved(
     with Browser(tmp_path, width=1280, height=860) as browser:
         opened(browser, server)
         before = shown_name(browser)
+        wait_until_drawn(browser)
         (log / "review.jsonl").mkdir()  # stands for a disk that takes nothing
         browser.press("g")
         browser.wait_for("document.getElementById('alert').textContent")
