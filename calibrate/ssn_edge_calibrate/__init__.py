@@ -1,6 +1,8 @@
 """Numbers that training does not give: metrics, scoring rules, thresholds, INT8."""
 
+from ssn_edge_calibrate.best_threshold import BoundFrom, Costs, best_threshold, point_at
 from ssn_edge_calibrate.bootstrap import ImageIntervals, image_intervals
+from ssn_edge_calibrate.composite import PartScore, part_score, reject_scores
 from ssn_edge_calibrate.int8_graph import Int8Form
 from ssn_edge_calibrate.int8_model import (
     Int8Model,
@@ -17,7 +19,7 @@ from ssn_edge_calibrate.int8_sensitivity import (
     layer_sensitivities,
     search_float_layers,
 )
-from ssn_edge_calibrate.intervals import Interval, Rate, exact_interval, rate_of
+from ssn_edge_calibrate.intervals import Interval, Rate, rate_of
 from ssn_edge_calibrate.metrics import (
     ImageMetrics,
     Metrics,
@@ -32,6 +34,14 @@ from ssn_edge_calibrate.metrics import (
     precision_recall_points,
     roc_points,
 )
+from ssn_edge_calibrate.operating_point import (
+    Bound,
+    Kind,
+    OperatingPoint,
+    Sample,
+    Wish,
+    point_for_risk,
+)
 from ssn_edge_calibrate.region_metrics import (
     SizeClass,
     TrueRegion,
@@ -40,11 +50,21 @@ from ssn_edge_calibrate.region_metrics import (
     froc_points,
     true_regions,
 )
+from ssn_edge_calibrate.risk_bounds import (
+    allowed_above,
+    error_of,
+    share_beyond,
+    share_beyond_any,
+    wanted_count,
+)
 from ssn_edge_calibrate.scoring import fit_scoring_rule
 from ssn_edge_calibrate.thresholds import RankThreshold, fit_thresholds, threshold_by_rank
 
 __all__ = [
     "MIN_INT8_PICTURES",
+    "Bound",
+    "BoundFrom",
+    "Costs",
     "ImageIntervals",
     "ImageMetrics",
     "Int8Form",
@@ -52,19 +72,26 @@ __all__ = [
     "Int8Report",
     "Int8Search",
     "Interval",
+    "Kind",
     "LayerSensitivity",
     "Metrics",
     "ObservedModel",
+    "OperatingPoint",
+    "PartScore",
     "PixelMetrics",
     "RangeMethod",
     "RankThreshold",
     "Rate",
+    "Sample",
     "SizeClass",
     "TrueRegion",
+    "Wish",
+    "allowed_above",
     "aupro",
     "auroc",
     "average_precision",
-    "exact_interval",
+    "best_threshold",
+    "error_of",
     "false_regions_at",
     "fit_scoring_rule",
     "fit_thresholds",
@@ -75,13 +102,20 @@ __all__ = [
     "int8_from_fp32",
     "layer_sensitivities",
     "observe_model",
+    "part_score",
     "pixel_auroc",
     "pixel_average_precision",
     "pixel_metrics",
+    "point_at",
+    "point_for_risk",
     "precision_recall_points",
     "rate_of",
+    "reject_scores",
     "roc_points",
     "search_float_layers",
+    "share_beyond",
+    "share_beyond_any",
     "threshold_by_rank",
     "true_regions",
+    "wanted_count",
 ]

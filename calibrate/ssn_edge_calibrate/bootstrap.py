@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ssn_edge_calibrate.exact_interval import CONFIDENCE
 from ssn_edge_calibrate.intervals import (
-    CONFIDENCE,
     Groups,
     Interval,
     auroc_interval,

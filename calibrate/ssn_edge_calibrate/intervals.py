@@ -1,13 +1,12 @@
-"""How far a measured share may be from the true one: exact intervals, also of grouped pictures.
+"""How far a measured share may be from the true one, also where pictures belong together.
 
 An interval holds the true value in at least `CONFIDENCE` of all samples. Pictures of one group (the
 same part shot several times) tell less than as many single ones; `effective_count` says how much.
 
 Source:
-    Clopper and Pearson, The use of confidence or fiducial limits, 1934; Korn and Graubard,
-    Confidence intervals for proportions with small expected number of positive counts, 1998;
-    Wilson, 1927; Newcombe, Confidence intervals for an effect size measure based on the
-    Mann-Whitney statistic, part 2, 2006 (method 5).
+    Korn and Graubard, Confidence intervals for proportions with small expected number of positive
+    counts, 1998; Wilson, 1927; Newcombe, Confidence intervals for an effect size measure based on
+    the Mann-Whitney statistic, part 2, 2006 (method 5).
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-CONFIDENCE = 0.95
+from ssn_edge_calibrate.exact_interval import CONFIDENCE, exact_interval
+
 Groups: TypeAlias = Sequence[Hashable | None] | None
 """One name a picture, equal for pictures that belong together; None is a group of its own."""
 
@@ -99,19 +99,8 @@ def rate_of(hits: Sequence[bool] | npt.NDArray[np.bool_], groups: Groups = None)
         found,
         count,
         independent,
-        Interval(exact_interval(few, trials).low, exact_interval(many, trials).high),
+        Interval(exact_interval(few, trials)[0], exact_interval(many, trials)[1]),
     )
-
-
-def exact_interval(hits: int, count: int) -> Interval:
-    """Clopper's and Pearson's interval of a share: it never covers less than it says.
-
-    Raises:
-        ValueError: Not 0 <= hits <= count, or no count.
-    """
-    if not 0 <= hits <= count or not count:
-        raise ValueError(f"{hits} of {count} is no share")
-    return Interval(1 - _upper_end(count - hits, count), _upper_end(hits, count))
 
 
 def score_interval(share: float, count: float) -> Interval:
@@ -192,26 +181,6 @@ def group_ids(groups: Groups, count: int) -> npt.NDArray[np.int64]:
         ],
         dtype=np.int64,
     )
-
-
-def _upper_end(hits: int, count: int) -> float:
-    """The largest share under which so few hits still have a chance of half of 1 - CONFIDENCE."""
-    if hits == count:
-        return 1.0
-    chance = (1 - CONFIDENCE) / 2
-    return _border(hits / count, 1.0, lambda share: _at_most(hits, count, share) > chance)
-
-
-def _at_most(hits: int, count: int, share: float) -> float:
-    """The chance of at most so many hits."""
-    if share <= 0:
-        return 1.0
-    if share >= 1:
-        return 0.0
-    step = np.arange(1, hits + 1, dtype=np.float64)
-    ratios = np.log((count - step + 1) / step) + (math.log(share) - math.log1p(-share))
-    logs = count * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(ratios)])
-    return float(np.exp(np.logaddexp.reduce(logs)))
 
 
 def _border(inside: float, outside: float, holds: Callable[[float], bool]) -> float:

@@ -10,7 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 from ssn_edge_calibrate.bootstrap import drawn_weights, percentiles
-from ssn_edge_calibrate.intervals import CONFIDENCE, Groups, Interval, Rate, group_ids, rate_of
+from ssn_edge_calibrate.exact_interval import CONFIDENCE
+from ssn_edge_calibrate.intervals import Groups, Interval, Rate, group_ids, rate_of
 from ssn_edge_calibrate.metrics import Scores
 
 MOST_PARTS = 5

@@ -32,7 +32,10 @@ CLIPPED_MARGIN_SHARE = 0.2
 LOWEST_SHARPNESS_SHARE = 0.25
 """Of the lowest sharpness seen: a lens far out of focus leaves less, whatever it looks at."""
 LOWEST_RELATIVE_SHARPNESS_SHARE = 0.5
-"""Of the lowest seen as a share of the contrast, which no change of light moves."""
+"""Of the lowest seen as a share of the contrast, which no change of light moves; together with
+`SOFT_SHARPNESS_SHARE`."""
+SOFT_SHARPNESS_SHARE = 0.6
+"""A large defect adds contrast, and takes from the share; it takes few edges away."""
 BLACK, WHITE = 1, 254
 """Levels at, or beyond, which a value counts as clipped: resizing leaves them as they are."""
 
@@ -158,8 +161,7 @@ def _out_of_focus(
         measurement.relative_sharpness,
         statistics.relative_sharpness.low,
     )
-    # A large defect adds contrast, and takes from the share; it does not take edges away.
-    is_relatively_soft = sharpness < seen and (
+    is_relatively_soft = sharpness < SOFT_SHARPNESS_SHARE * seen and (
         relative < LOWEST_RELATIVE_SHARPNESS_SHARE * seen_relative
     )
     if sharpness < LOWEST_SHARPNESS_SHARE * seen or is_relatively_soft:

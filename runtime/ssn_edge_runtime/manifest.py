@@ -57,22 +57,27 @@ class InputStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What a package's default thresholds were fitted for.
+    """What thresholds were fitted for.
 
     Args:
         max_false_reject: Share of good parts that may be rejected.
-        normals: Number of held-out normal pictures the thresholds were fitted on.
+        normals: Number of held-out normal pictures, or groups of such, that they were fitted on.
         supported: Whether so many pictures can carry that share at all.
+        confidence: The chance that it holds for these very thresholds; None where it holds on
+            average over such calibrations.
     """
 
     max_false_reject: float
     normals: int
     supported: bool
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is not a share."""
         if not 0 <= self.max_false_reject <= 1:
             raise ConfigError(f"max_false_reject is {self.max_false_reject}; 0 to 1 is a share")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ConfigError(f"a confidence of {self.confidence}; above 0 and below 1 is one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
                     "max_false_reject": entry.risk.max_false_reject,
                     "normals": entry.risk.normals,
                     "supported": entry.risk.supported,
+                    **(
+                        {}
+                        if entry.risk.confidence is None
+                        else {"confidence": entry.risk.confidence}
+                    ),
                 },
                 "graph": entry.graph,
                 "tolerance": {
@@ -262,6 +267,7 @@ def _precision(name: str, fields: _Fields) -> PrecisionEntry:
             max_false_reject=risk.number("max_false_reject"),
             normals=risk.whole("normals"),
             supported=risk.truth("supported"),
+            confidence=risk.number("confidence") if "confidence" in risk.names() else None,
         ),
         graph=fields.text("graph"),
         tolerance=Tolerance(

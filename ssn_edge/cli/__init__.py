@@ -14,6 +14,7 @@ from ssn_edge.cli import (
     audit,
     benchmark,
     build,
+    calibrate,
     data,
     demo,
     evaluate,
@@ -23,6 +24,7 @@ from ssn_edge.cli import (
     init,
     replay,
     reproduce,
+    review,
     run,
     service,
     settings,
@@ -46,6 +48,7 @@ for verb in (
     init.init,
     train.train,
     evaluate.evaluate,
+    calibrate.calibrate,
     export.export,
     build.build,
     run.run,
@@ -54,6 +57,7 @@ for verb in (
     info.info,
     audit.audit,
     replay.replay,
+    review.review,
     reproduce.reproduce,
 ):
     app.command()(verb)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ssn_edge_calibrate import exact_interval, false_regions_at, found_by_size, froc_points
+from ssn_edge_calibrate import Interval, false_regions_at, found_by_size, froc_points
+from ssn_edge_calibrate.exact_interval import exact_interval
 from ssn_edge_calibrate.region_metrics import MOST_FALSE_REGIONS, TrueRegion, true_regions
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
 
@@ -81,6 +82,6 @@ def test_regions_are_classed_by_the_side_of_a_square_as_large() -> None:
 def test_regions_of_one_picture_or_one_part_are_not_independent() -> None:
     regions = [TrueRegion(place // 2, 9, float(place % 4 > 1)) for place in range(16)]
     (by_picture,) = found_by_size(regions, 1.0)
-    assert by_picture.found.interval == exact_interval(4, 8)
+    assert by_picture.found.interval == Interval(*exact_interval(4, 8))
     (by_part,) = found_by_size(regions, 1.0, ["a", "b"] * 4)
     assert by_part.found.effective_count == pytest.approx(2)

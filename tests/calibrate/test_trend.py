@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ssn_edge_calibrate.intervals import CONFIDENCE
+from ssn_edge_calibrate.exact_interval import CONFIDENCE
 from ssn_edge_calibrate.trend import FEWEST_A_PART, MOST_PARTS, rank_correlation, rates_along
 
 TRIALS = 400

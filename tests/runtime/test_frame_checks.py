@@ -164,7 +164,8 @@ def test_a_large_defect_that_adds_contrast_is_not_taken_for_a_blur() -> None:
         (level, level, level), Range(10, 20), Range(4, 8), Range(0.3, 0.6), Range(0, 1)
     )
     assert check_input(InputMeasurement((100, 100, 100), 60, 6, 0.0), seen) is None
-    found = check_input(InputMeasurement((100, 100, 100), 30, 3, 0.0), seen)
+    assert check_input(InputMeasurement((100, 100, 100), 30, 3, 0.0), seen) is None
+    found = check_input(InputMeasurement((100, 100, 100), 30, 2, 0.0), seen)
     assert found is not None
     assert found[0] is Reason.BLURRED_FRAME
 

@@ -76,6 +76,14 @@ def test_a_manifest_comes_back_as_it_was(whole: Manifest) -> None:
     assert manifest_from_json(canonical_json(manifest_to_dict(cut))) == cut
 
 
+def test_the_confidence_of_a_risk_comes_back_and_may_be_absent(whole: Manifest) -> None:
+    fp32 = whole.precisions["fp32"]
+    sure = replace(fp32, risk=replace(fp32.risk, confidence=0.95))
+    manifest = replace(whole, precisions={"fp32": sure})
+    assert manifest_from_json(canonical_json(manifest_to_dict(manifest))) == manifest
+    assert b"confidence" not in canonical_json(manifest_to_dict(whole))
+
+
 def test_every_field_is_needed(whole: Manifest, changed: Callable[..., bytes]) -> None:
     for path in paths(manifest_to_dict(whole)):
         if "tools" in path[:-1] or (path[0] == "golden" and len(path) == 2):
@@ -224,3 +232,5 @@ def test_ranges_and_shares_are_checked_where_they_are_made() -> None:
         Range(float("nan"), 1)
     with pytest.raises(ConfigError, match="is a share"):
         Risk(max_false_reject=-0.1, normals=3, supported=True)
+    with pytest.raises(ConfigError, match="a confidence of 1"):
+        Risk(max_false_reject=0.1, normals=3, supported=True, confidence=1.0)

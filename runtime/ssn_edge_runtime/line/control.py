@@ -5,6 +5,8 @@
     trigger 17 part-4711        17 pass none 0x5AA5
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
+    recipe brass                recipe brass                    (in force from the next frame on)
+    recipe                      recipe                          (the general settings)
     status                      {"state":"ContinuousExecution", ...}
     anything else               error: ...
 
@@ -115,8 +117,22 @@ class _Talk:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
+        elif words[0] == "recipe" and len(words) <= 2:
+            self._owed += 1
+            recipe = words[1] if len(words) == 2 else None
+            self._authority.use_settings(
+                None, recipe, on_done=lambda refusal: self._switched(words, refusal)
+            )
         else:
-            self.say("error: 'trigger ID [PART]' or 'status' is wanted, ID a number above 0")
+            self.say(
+                "error: 'trigger ID [PART]', 'recipe [NAME]' or 'status' is wanted, ID a number "
+                "above 0"
+            )
+
+    def _switched(self, words: list[str], refusal: str | None) -> None:
+        self._owed -= 1
+        self.say(" ".join(words) if refusal is None else f"error: {refusal}")
+        self.on_answered()
 
 
 class StandardInput:

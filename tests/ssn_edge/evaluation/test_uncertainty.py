@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ssn_edge.evaluation.uncertainty import classes_of, regions_of, uncertainty_of
-from ssn_edge_calibrate import exact_interval
+from ssn_edge_calibrate import Interval
+from ssn_edge_calibrate.exact_interval import exact_interval
 from tests.ssn_edge.evaluation.by_hand import Drawn, evaluate_by_hand
 
 
@@ -16,8 +17,8 @@ def test_rates_have_exact_intervals_and_unknown_counts_as_rejected(tmp_path: Pat
     good += [Drawn("rejected", 1.0), Drawn("unjudged", None)]
     bad = [Drawn(f"b{place}", 1.0 - 2 * (place == 0), defect="pit") for place in range(5)]
     found = uncertainty_of(evaluate_by_hand(tmp_path, good + bad))
-    assert found.rejected.interval == exact_interval(2, 10)
-    assert found.found.interval == exact_interval(4, 5)
+    assert found.rejected.interval == Interval(*exact_interval(2, 10))
+    assert found.found.interval == Interval(*exact_interval(4, 5))
     assert found.groups is None
     assert found.decided.i_auroc is not None
     assert found.decided.i_auroc.low < found.decided.i_auroc.high
@@ -32,7 +33,7 @@ def test_six_pictures_of_one_part_count_once_where_they_agree(tmp_path: Path) ->
     found = uncertainty_of(evaluate_by_hand(tmp_path, drawn))
     assert found.groups == 10
     assert (found.rejected.hits, found.rejected.count) == (6, 60)
-    assert found.rejected.interval == exact_interval(1, 10)
+    assert found.rejected.interval == Interval(*exact_interval(1, 10))
     assert found.decided.i_auroc is None
 
 
@@ -44,7 +45,7 @@ def test_each_class_is_held_against_all_good_parts(tmp_path: Path) -> None:
     assert (pit.name, pit.found, pit.pictures, pit.i_auroc) == ("pit", 2, 2, 1.0)
     assert (scratch.name, scratch.found, scratch.pictures, scratch.i_auroc) == ("scratch", 0, 2, 0)
     assert scratch.rate is not None
-    assert scratch.rate.interval == exact_interval(0, 2)
+    assert scratch.rate.interval == Interval(*exact_interval(0, 2))
     numbers = scratch.to_dict()
     assert isinstance(numbers["i_auroc_interval"], dict)
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import pytest
 import simulated_line
 
 from ssn_edge_runtime.line.engine_desk import picture_names
@@ -17,9 +19,12 @@ from ssn_edge_runtime.sinks.base import PictureNames
 CAMERA = "test:?fps=30&width=128&height=96"
 
 
-def _start(package: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+def _start(
+    package: Path, output: Path, *more: str, before: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
+            *before,
             *(sys.executable, "-c", "from ssn_edge.cli import main; main()", "run"),
             *("--device", CAMERA, "--package", str(package), "--output", str(output)),
             *more,
@@ -30,6 +35,49 @@ def _start(package: Path, output: Path, *more: str) -> subprocess.Popen[str]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         text=True,
     )
+
+
+def _granted(folder: Path) -> dict[str, str]:
+    (event,) = [
+        each
+        for each in simulated_line.read_lines(folder)
+        if each.get("event") == "state" and each["detail"]["after"] == "Initialized"  # type: ignore[index]
+    ]
+    detail = event["detail"]
+    assert isinstance(detail, dict)
+    return {name: detail[name] for name in ("engine", "camera camera")}
+
+
+ASKS = ("--realtime", "20", "--lock-memory", "--max-frames", "3", "--keep", "none")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_what_the_system_does_not_grant_is_said_for_each_process_and_the_line_runs_without(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    drop = ("setpriv", "--bounding-set", "-sys_nice,-ipc_lock")
+    with _start(package_path, tmp_path, *ASKS, before=drop) as line:
+        _, err = line.communicate(timeout=60)
+    assert line.returncode == 0, err
+    for name, priority in (("engine", 18), ("camera camera", 19)):
+        said = _granted(tmp_path)[name]
+        assert f"real-time priority {priority}: not granted" in said
+        assert "locked memory: not granted" in said
+        assert f"{name}: real-time priority {priority}: not granted" in err
+    assert "real-time priority 20: not granted" in err
+
+
+def test_the_authority_stands_above_the_cameras_and_they_above_the_engine(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    with _start(package_path, tmp_path, *ASKS) as line:
+        _, err = line.communicate(timeout=60)
+    assert line.returncode == 0, err
+    if "real-time priority 20: not granted" in err:
+        pytest.skip("this process may not ask for a real-time priority")
+    granted = _granted(tmp_path)
+    assert "real-time priority 18: granted" in granted["engine"]
+    assert "real-time priority 19: granted" in granted["camera camera"]
 
 
 def _wait_until_judging(line: subprocess.Popen[str]) -> None:
