@@ -1,6 +1,7 @@
 """Numbers that training does not give: metrics, scoring rules, thresholds, INT8."""
 
 from ssn_edge_calibrate.best_threshold import BoundFrom, Costs, best_threshold, point_at
+from ssn_edge_calibrate.bootstrap import ImageIntervals, image_intervals
 from ssn_edge_calibrate.composite import PartScore, part_score, reject_scores
 from ssn_edge_calibrate.int8_graph import Int8Form
 from ssn_edge_calibrate.int8_model import (
@@ -18,6 +19,7 @@ from ssn_edge_calibrate.int8_sensitivity import (
     layer_sensitivities,
     search_float_layers,
 )
+from ssn_edge_calibrate.intervals import Interval, Rate, rate_of
 from ssn_edge_calibrate.metrics import (
     ImageMetrics,
     Metrics,
@@ -40,6 +42,14 @@ from ssn_edge_calibrate.operating_point import (
     Wish,
     point_for_risk,
 )
+from ssn_edge_calibrate.region_metrics import (
+    SizeClass,
+    TrueRegion,
+    false_regions_at,
+    found_by_size,
+    froc_points,
+    true_regions,
+)
 from ssn_edge_calibrate.risk_bounds import (
     allowed_above,
     error_of,
@@ -55,11 +65,13 @@ __all__ = [
     "Bound",
     "BoundFrom",
     "Costs",
+    "ImageIntervals",
     "ImageMetrics",
     "Int8Form",
     "Int8Model",
     "Int8Report",
     "Int8Search",
+    "Interval",
     "Kind",
     "LayerSensitivity",
     "Metrics",
@@ -69,7 +81,10 @@ __all__ = [
     "PixelMetrics",
     "RangeMethod",
     "RankThreshold",
+    "Rate",
     "Sample",
+    "SizeClass",
+    "TrueRegion",
     "Wish",
     "allowed_above",
     "aupro",
@@ -77,8 +92,12 @@ __all__ = [
     "average_precision",
     "best_threshold",
     "error_of",
+    "false_regions_at",
     "fit_scoring_rule",
     "fit_thresholds",
+    "found_by_size",
+    "froc_points",
+    "image_intervals",
     "image_metrics",
     "int8_from_fp32",
     "layer_sensitivities",
@@ -90,11 +109,13 @@ __all__ = [
     "point_at",
     "point_for_risk",
     "precision_recall_points",
+    "rate_of",
     "reject_scores",
     "roc_points",
     "search_float_layers",
     "share_beyond",
     "share_beyond_any",
     "threshold_by_rank",
+    "true_regions",
     "wanted_count",
 ]

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ssn_edge_calibrate.bootstrap import percentiles, resampled_metrics
 from ssn_edge_calibrate.metrics import ImageMetrics, image_metrics, pixel_metrics
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
-_SEED = 20060
 _POINTS = 100.0
 
 
@@ -78,8 +76,9 @@ def image_changes(
         return ()
     changes = np.zeros((1, 2))
     if not np.array_equal(_ranks(of_net), _ranks(of_model)):  # else every resample is equal, too
-        changes = _resampled(labels, of_net, of_model)
-    low, high = np.quantile(changes, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
+        resampled = resampled_metrics(labels, [of_model, of_net])
+        changes = resampled[0] - resampled[1]
+    low, high = percentiles(changes)
     return tuple(
         MetricChange(name, float(a), float(b), (float(low[place]), float(high[place])))
         for place, (name, a, b) in enumerate(
@@ -91,25 +90,6 @@ def image_changes(
 def _ranks(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """The place of each among the distinct scores: all that a metric looks at."""
     return np.unique(scores, return_inverse=True)[1]
-
-
-def _resampled(
-    labels: npt.NDArray[np.int64],
-    of_net: npt.NDArray[np.float64],
-    of_model: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Changes of both metrics over resamples of the pictures, (RESAMPLES, 2)."""
-    rng = np.random.default_rng(_SEED)
-    normal, anomalous = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    changes = np.empty((RESAMPLES, 2))
-    for each in range(RESAMPLES):
-        # Within each label, so that every resample has both.
-        drawn = np.concatenate(
-            [rng.choice(normal, normal.size), rng.choice(anomalous, anomalous.size)]
-        )
-        pair = [image_metrics(labels[drawn], scores[drawn]) for scores in (of_model, of_net)]
-        changes[each] = _both(pair[0]) - _both(pair[1])
-    return changes
 
 
 def pixel_changes(

@@ -72,7 +72,7 @@ def _free_folder() -> Path:
 
 
 def _document(result: DemoResult) -> dict[str, object]:
-    from ssn_edge.evaluation.report import report_numbers
+    from ssn_edge.evaluation.report_numbers import report_numbers
 
     found, defective, rejected, good = result.line_truth
     return {

@@ -56,7 +56,8 @@ def evaluate(
     """
     with reporting(context) as out:
         from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
-        from ssn_edge.evaluation.report import report_numbers, write_report
+        from ssn_edge.evaluation.report_numbers import report_numbers
+        from ssn_edge.evaluation.report_page import write_report
         from ssn_edge.project import find_checkpoint, find_package
         from ssn_edge.trained import REPORT_NAME, open_run
         from ssn_edge_runtime.errors import ConfigError
@@ -136,4 +137,20 @@ def metric_lines(found: EvaluatedRun) -> list[str]:
         f"  at the threshold, by the {found.scoring_rule.value} score: "
         f"{anomalous.failed} of {anomalous.total} defects found, "
         f"{normal.failed + normal.unknown} of {normal.total} good parts rejected",
+        *_ranges(found),
     ]
+
+
+def _ranges(found: EvaluatedRun) -> list[str]:
+    """How far both shares may be off, where there is something to say."""
+    from ssn_edge.evaluation.report_texts import percent_text
+
+    known = found.report.uncertainty
+    if known is None:
+        return []
+    ranges = [
+        f"{what} {percent_text(rate.interval)}"
+        for what, rate in (("found", known.found), ("rejected", known.rejected))
+        if rate.interval is not None
+    ]
+    return [f"  with 95 % confidence: {', '.join(ranges)}"] if ranges else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from ssn_edge.data.items import Item
@@ -12,7 +13,7 @@ from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
 from ssn_edge.evaluation.judges import FrameJudge
 from ssn_edge_calibrate.metrics import Metrics, image_metrics, pixel_metrics
-from ssn_edge_runtime.arrays import BoolMask, FloatArray
+from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
 from ssn_edge_runtime.decision import Decision, Verdict
 from ssn_edge_runtime.errors import DatasetError
 from ssn_edge_runtime.preprocess import FrameError, Geometry, preprocess_mask
@@ -26,11 +27,13 @@ class JudgedItem:
         item: The picture.
         decision: With map and mask, unless the verdict is `unknown`.
         gt_mask: Truth at network resolution, (h, w) bool; None for a defect nobody has drawn.
+        brightness: Mean grey level of the judged region, 0 to 255.
     """
 
     item: Item
     decision: Decision
     gt_mask: BoolMask | None
+    brightness: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +90,20 @@ def evaluate(
         decision = judge.inspect(loaded.image)
         try:
             gt_mask = None if loaded.gt_mask is None else preprocess_mask(loaded.gt_mask, geometry)
+            brightness = _brightness(loaded.image, geometry)
         except FrameError as error:
             raise DatasetError(f"{item.image}: {error}") from error
-        judged.append(JudgedItem(item, decision, gt_mask))
+        judged.append(JudgedItem(item, decision, gt_mask, brightness))
         on_progress(number, len(items))
     return Evaluation(tuple(judged), _metrics(judged))
+
+
+def _brightness(frame: ByteImage, geometry: Geometry) -> float:
+    """Mean grey level of what is judged of a frame; FrameError if it is too small."""
+    x, y, width, height = geometry.region_xywh((frame.shape[0], frame.shape[1]))
+    region = frame[y : y + height, x : x + width]
+    grey = region if region.ndim == 2 else cv2.cvtColor(region, cv2.COLOR_BGR2GRAY)
+    return float(np.mean(grey))
 
 
 def _metrics(judged: Sequence[JudgedItem]) -> Metrics:

@@ -23,6 +23,8 @@ def histogram_svg(
     threshold: float,
     *,
     unit: str = "logits",
+    what: str = "score",
+    sides: tuple[str, str] = ("pass", "fail"),
 ) -> Markup:
     """Draw where good and defective parts score, one row each over a common axis.
 
@@ -34,6 +36,8 @@ def histogram_svg(
         anomalous_scores: Scores of defective parts, finite.
         threshold: The image threshold; a score at it lies on the failing side.
         unit: What scores are counted in.
+        what: What the scores are.
+        sides: What becomes of a part below and from the threshold on.
     """
     rows = (
         ("good", "Good parts", [score - threshold for score in normal_scores]),
@@ -47,12 +51,12 @@ def histogram_svg(
     x = Axis(low * step, high * step, _LEFT, WIDTH - _RIGHT)
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'aria-label="Histogram of scores minus threshold, good and defective parts">'
+        f'aria-label="Histogram of {what} minus threshold, good and defective parts">'
     ]
     for index, (kind, title, offsets) in enumerate(rows):
         top = _TOP + index * (_ROW + _GAP)
         parts += _row_svg(kind, title, offsets, x, step, top)
-    parts += _frame_svg(x, unit)
+    parts += _frame_svg(x, f"{what} minus threshold, in {unit}", sides)
     return Markup("".join([*parts, "</svg>"]))  # numbers and our own words only
 
 
@@ -86,14 +90,15 @@ def _row_svg(
     return parts
 
 
-def _frame_svg(x: Axis, unit: str) -> list[str]:
+def _frame_svg(x: Axis, label: str, sides: tuple[str, str]) -> list[str]:
     """The common score axis and the threshold's line."""
     bottom = HEIGHT - _BOTTOM
     middle = x.place(0)
     parts = [
         f'<line class="threshold" x1="{middle}" x2="{middle}" y1="{_TOP - 22}" y2="{bottom}"/>',
-        f'<text class="side" text-anchor="end" x="{middle - 7:g}" y="{_TOP - 14}">pass</text>',
-        f'<text class="side" x="{middle + 7:g}" y="{_TOP - 14}">fail</text>',
+        f'<text class="side" text-anchor="end" x="{middle - 7:g}" y="{_TOP - 14}">'
+        f"{sides[0]}</text>",
+        f'<text class="side" x="{middle + 7:g}" y="{_TOP - 14}">{sides[1]}</text>',
     ]
     for value in ticks(x.low, x.high, 8):
         place = x.place(value)
@@ -104,7 +109,7 @@ def _frame_svg(x: Axis, unit: str) -> list[str]:
         )
     parts.append(
         f'<text class="label" text-anchor="middle" x="{(_LEFT + WIDTH - _RIGHT) / 2:g}" '
-        f'y="{HEIGHT - 8}">score minus threshold, in {unit}</text>'
+        f'y="{HEIGHT - 8}">{label}</text>'
     )
     return parts
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ssn_edge
-from ssn_edge.data.items import Item
+from ssn_edge.data.items import Dataset, Item
 from ssn_edge.data.samples import high_pass_baseline
+from ssn_edge.data.split import Split, fingerprint
+from ssn_edge.evaluation.certificate_summary import (
+    CertificateSummary,
+    DataPart,
+    DataRecord,
+    summarise_certificate,
+)
 from ssn_edge.evaluation.evaluate import Evaluation, evaluate
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.report import Baseline, Report
@@ -20,6 +28,7 @@ from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import PackageError
 from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import Geometry
 
@@ -138,9 +147,23 @@ def evaluate_package(
             "package id": inspector.package_id[:16],
         }
         risk = manifest.precisions[inspector.precision].risk
+        with Package.open(package) as opened:
+            entry = manifest.precisions[inspector.precision].certificate
+            certificate = summarise_certificate(json.loads(opened.read(entry)))
         geometry = inspector.geometry
     baseline = _baseline(run.split.test) if with_baseline else None
-    report = _report(run, evaluation, facts, rule, thresholds, risk, commands, geometry, baseline)
+    report = _report(
+        run,
+        evaluation,
+        facts,
+        rule,
+        thresholds,
+        risk,
+        commands,
+        geometry,
+        baseline=baseline,
+        certificate=certificate,
+    )
     return EvaluatedRun(evaluation, report, thresholds, rule)
 
 
@@ -170,7 +193,9 @@ def _report(
     risk: Risk,
     commands: Sequence[str],
     geometry: Geometry,
+    *,
     baseline: Baseline | None = None,
+    certificate: CertificateSummary | None = None,
 ) -> Report:
     notes = [
         f"Pictures: the test part ({len(run.split.test)}), which chose nothing: no weight, "
@@ -208,7 +233,30 @@ def _report(
         training=curves_beside(run.checkpoint),
         notes=notes,
         commands=commands,
+        data=_data_record(run),
+        certificate=certificate,
     )
+
+
+def _data_record(run: TrainedRun) -> DataRecord:
+    judged = Dataset(run.data_root, "judged", run.split.test, run.mask_rule)
+    return DataRecord(
+        training=run.training_data,
+        judged=fingerprint(judged, Split((), (), run.split.test)),
+        parts=tuple(
+            DataPart(
+                name,
+                sum(not item.is_anomalous for item in items),
+                sum(item.is_anomalous for item in items),
+                len({item.group for item in items}) if _names_groups(items) else None,
+            )
+            for name, items in run.split.parts()
+        ),
+    )
+
+
+def _names_groups(items: Sequence[Item]) -> bool:
+    return bool(items) and all(item.group is not None for item in items)
 
 
 def _baseline(items: Sequence[Item]) -> Baseline | None:

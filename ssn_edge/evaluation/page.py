@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -26,6 +26,7 @@ def render_page(
     template: str,
     *,
     style: str = "",
+    parts: Sequence[str] = (),
     filters: Mapping[str, Callable[[float], str]],
     context: Mapping[str, object],
 ) -> str:
@@ -34,11 +35,12 @@ def render_page(
     Args:
         template: Jinja source; everything that it prints is escaped.
         style: CSS of our own that follows the common `report.css`.
+        parts: Templates beside this file that the template includes or imports, by name.
         filters: For the template, beside those of Jinja.
         context: For the template.
     """
     css = read_resource(_HERE, "report.css") + style
-    loader = DictLoader({FRAME: read_resource(_HERE, FRAME)})
+    loader = DictLoader({name: read_resource(_HERE, name) for name in (FRAME, *parts)})
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, loader=loader
     )

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
+from ssn_edge.evaluation.certificate_summary import CertificateSummary, DataRecord
 from ssn_edge.evaluation.evaluate import Evaluation, JudgedItem
-from ssn_edge.evaluation.report import Baseline, DefectClass, Example, Report, VerdictCounts
+from ssn_edge.evaluation.reliability import reliability_of
+from ssn_edge.evaluation.report import Baseline, Example, Report, VerdictCounts
 from ssn_edge.evaluation.training_curves import TrainingCurves
+from ssn_edge.evaluation.uncertainty import classes_of, regions_of, uncertainty_of
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.preprocess import Geometry
@@ -35,6 +38,8 @@ def report_of(
     training: TrainingCurves | None = None,
     notes: Sequence[str] = (),
     commands: Sequence[str] = (),
+    data: DataRecord | None = None,
+    certificate: CertificateSummary | None = None,
 ) -> Report:
     """Make the report of an evaluation; pictures are read again for the examples alone.
 
@@ -52,6 +57,8 @@ def report_of(
         training: How the net came about.
         notes: How it was measured.
         commands: What to type to repeat it.
+        data: Which data.
+        certificate: Of the model that judged.
     """
     return Report(
         title=title,
@@ -64,7 +71,7 @@ def report_of(
         metrics=evaluation.metrics,
         normal_scores=_scores(evaluation, 0),
         anomalous_scores=_scores(evaluation, 1),
-        defect_classes=_classes(evaluation),
+        defect_classes=classes_of(evaluation),
         examples=tuple(
             _example(each, root, mask_rule, geometry) for each in _worth_a_look(evaluation)
         ),
@@ -72,6 +79,12 @@ def report_of(
         training=training,
         notes=tuple(notes),
         commands=tuple(commands),
+        uncertainty=uncertainty_of(evaluation),
+        regions=regions_of(evaluation, thresholds.pixel),
+        reliability=reliability_of(evaluation),
+        map_maxima=(_map_maxima(evaluation, 0), _map_maxima(evaluation, 1)),
+        data=data,
+        certificate=certificate,
     )
 
 
@@ -91,15 +104,12 @@ def _scores(evaluation: Evaluation, label: int) -> tuple[float, ...]:
     )
 
 
-def _classes(evaluation: Evaluation) -> tuple[DefectClass, ...]:
-    names = sorted({e.item.defect_class for e in evaluation.judged if e.item.defect_class})
-    classes = []
-    for name in names:
-        of_class = [e for e in evaluation.judged if e.item.label and e.item.defect_class == name]
-        found = sum(each.decision.verdict is Verdict.FAIL for each in of_class)
-        if of_class:
-            classes.append(DefectClass(name, len(of_class), found))
-    return tuple(classes)
+def _map_maxima(evaluation: Evaluation, label: int) -> tuple[float, ...]:
+    return tuple(
+        each.decision.map_max_logit
+        for each in evaluation.scored
+        if each.item.label == label and each.decision.map_max_logit is not None
+    )
 
 
 def _score(each: JudgedItem) -> float:

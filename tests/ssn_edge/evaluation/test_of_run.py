@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,8 @@ import pytest
 
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
-from ssn_edge.evaluation.report import render_report
+from ssn_edge.evaluation.report_numbers import report_numbers
+from ssn_edge.evaluation.report_page import render_report
 from ssn_edge.trained import ExportOptions, TrainedRun, export_run, open_run
 from ssn_edge.training.checkpoint import load_tensors, save_tensors
 from ssn_edge_runtime import Inspector
@@ -23,6 +26,7 @@ from ssn_edge_runtime.errors import (
     PackageError,
     PictureError,
 )
+from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import Geometry
 from tests.end_to_end.chain import Project, one_thread
 
@@ -149,3 +153,42 @@ def test_the_combined_score_is_fitted_shown_and_exported_alike(
         (found.scoring_rule.offset, line.scoring_rule.offset),
     ):
         assert mine == pytest.approx(packaged, rel=1e-3)
+
+
+def test_the_report_names_its_data_and_shows_the_certificate_of_the_model_that_judged(
+    project: Project, run: TrainedRun
+) -> None:
+    with one_thread():
+        of_package = evaluate_package(run, project.package).report
+        of_checkpoint = evaluate_checkpoint(run, max_false_reject=0.1).report
+    assert of_package.data == of_checkpoint.data
+    assert of_package.data is not None
+    assert of_package.data.training == run.training_data
+    test = of_package.data.parts[-1]
+    assert (test.name, test.normal, test.anomalous, test.groups) == ("test", 6, 6, None)
+    with Package.open(project.package) as package:
+        entry = package.manifest.precisions["fp32"]
+        document = json.loads(package.read(entry.certificate))
+        model = hashlib.sha256(package.read(entry.model)).hexdigest()
+    assert of_package.certificate is not None
+    assert of_package.certificate.model_sha256 == model
+    assert [each.pictures for each in of_package.certificate.engines] == [
+        each["pictures"] for each in document["columns"]
+    ]
+    numbers = json.loads(json.dumps(report_numbers(of_package), allow_nan=False))
+    assert numbers["certificate"] == document
+    assert numbers["data"]["judged"] == of_package.data.judged != run.training_data
+    page = render_report(of_package)
+    for digest in (model, run.training_data, of_package.data.judged):
+        assert digest in page
+    assert of_checkpoint.certificate is None
+    assert "a checkpoint judged" in render_report(of_checkpoint)
+
+
+def test_the_fingerprint_of_what_was_judged_changes_with_a_picture(run: TrainedRun) -> None:
+    fewer = dataclasses.replace(run, split=dataclasses.replace(run.split, test=run.split.test[1:]))
+    with one_thread():
+        both = [evaluate_checkpoint(each, max_false_reject=0.1).report for each in (run, fewer)]
+    assert both[0].data is not None
+    assert both[1].data is not None
+    assert both[0].data.judged != both[1].data.judged

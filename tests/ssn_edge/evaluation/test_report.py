@@ -16,14 +16,13 @@ import pytest
 
 from ssn_edge.evaluation.report import (
     Baseline,
-    DefectClass,
     Example,
     Report,
     VerdictCounts,
-    render_report,
-    report_numbers,
-    write_report,
 )
+from ssn_edge.evaluation.report_numbers import report_numbers
+from ssn_edge.evaluation.report_page import render_report, write_report
+from ssn_edge.evaluation.uncertainty import DefectClass
 from ssn_edge_calibrate import ImageMetrics, Metrics, PixelMetrics
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import ScoreError, StorageError
@@ -251,7 +250,7 @@ def test_every_number_is_in_the_json(report: Report) -> None:
         "anomalous": {"passed": 3, "failed": 17, "unknown": 0},
     }
     assert numbers["metrics"] == report.metrics.to_dict()
-    assert numbers["defect_classes"][0] == {"name": "scratch", "pictures": 13, "found": 11}
+    assert numbers["defect_classes"] == [each.to_dict() for each in report.defect_classes]
     assert numbers["baseline"] == {"name": "High-pass maximum", "i_auroc": 0.8125}
     assert numbers["scores"]["normal"] == report.normal_scores
     assert numbers["scores"]["anomalous"] == report.anomalous_scores

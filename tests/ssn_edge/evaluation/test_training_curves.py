@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ssn_edge.evaluation.of_run import evaluate_checkpoint
-from ssn_edge.evaluation.report import render_report, report_numbers
+from ssn_edge.evaluation.report_numbers import report_numbers
+from ssn_edge.evaluation.report_page import render_report
 from ssn_edge.evaluation.training_charts import training_charts
 from ssn_edge.evaluation.training_curves import (
     MOST_POINTS,
