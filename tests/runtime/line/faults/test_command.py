@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import pytest
 import simulated_line
 
 from ssn_edge_runtime.line.engine_desk import picture_names
@@ -115,3 +116,20 @@ def test_evidence_is_refused_where_it_would_not_be_kept(tmp_path: Path, package_
     assert line.returncode == 2
     assert "--evidence keeps frames in the single process alone" in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["rtsp://127.0.0.1:9/none", "gst:videotestsrc", "genicam:"])
+def test_a_camera_whose_library_is_not_installed_is_not_available(
+    tmp_path: Path, package_path: Path, device: str
+) -> None:
+    # As a Python without the distribution's packages; the camera's process sees the same.
+    (tmp_path / "gi.py").write_text("raise ImportError('not here')")
+    done = subprocess.run(
+        [sys.executable, "-m", "ssn_edge", "run", "--device", device, "--package",
+         str(package_path), "--output", str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), *sys.path]))},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "apt install python3-gi" in done.stderr
+    assert not (tmp_path / "out" / "decisions.jsonl").exists()
