@@ -257,6 +257,8 @@ class Authority:
             self._open_journal()
         self._delivery.begin()
         self._ledger.begin_at(self._journal.next_sequence)
+        if self.options.trigger is TriggerKind.SOFTWARE:
+            self._delivery.recall()
 
     def _turn(self) -> None:
         events = self._selector.select(self._timeout_s())
@@ -329,7 +331,7 @@ class Authority:
             self._note_drops()
         except StorageError:
             logger.debug("the end cannot be recorded", exc_info=True)
-        self._delivery.answer_all(detail)
+        self._delivery.answers.answer_all(detail)
 
     def _shut(self) -> None:
         self._is_over = True
@@ -419,19 +421,19 @@ class Authority:
         ):
             counters["refused"] += 1
             refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
-            self._delivery.tell(on_answer, refused)
+            self._delivery.answers.tell(on_answer, refused)
             return
         admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
         counters[f"trigger:{admitted.admission.value}"] += 1
         part = admitted.part
         if part is None:
             refused = Answer.refused(trigger_id, "too soon after the trigger before")
-            self._delivery.tell(on_answer, refused)
+            self._delivery.answers.tell(on_answer, refused)
             return
         if admitted.admission is Admission.DUPLICATE:
-            self._frames.answer_again(part, on_answer)
+            self._delivery.answers.answer_again(part, on_answer, monotonic_ns())
             return
-        self._delivery.when_answered(part, on_answer)
+        self._delivery.answers.when_answered(part, on_answer)
         self._frames.parts_begun += 1
         self._delivery.accepted(part)
 

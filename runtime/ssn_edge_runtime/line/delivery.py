@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,8 @@ from typing import Protocol
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.latency import StageLatencies
-from ssn_edge_runtime.line.answers import Answer, OnAnswer
+from ssn_edge_runtime.line.answer_book import AnswerBook
+from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.engine_desk import JudgeIdentity
 from ssn_edge_runtime.line.ledger import Part, TriggerLedger
@@ -31,6 +32,7 @@ from ssn_edge_runtime.record import (
     boot_id,
     clock_synchronised,
 )
+from ssn_edge_runtime.sinks.decided_triggers import DecidedTrigger
 
 SYNC_LOOK_NS = 1_000_000_000
 
@@ -48,6 +50,10 @@ class LineJournal(Protocol):
     @property
     def open_triggers(self) -> tuple[TriggerRecord, ...]:
         """Accepted and not decided, oldest first."""
+        ...
+
+    def decided_triggers(self, count: int) -> tuple[DecidedTrigger, ...]:
+        """The triggers that were decided last, also by earlier runs, oldest first."""
         ...
 
     def check(self) -> None:
@@ -110,6 +116,7 @@ class Delivery:
         inhibit: Callable[[], tuple[Reason, str] | None] | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.answers = AnswerBook(options.rules.remembered, self._outlet_failed)
         self.latencies = StageLatencies()
         self.last: LastVerdict | None = None
         self.identity: JudgeIdentity | None = None
@@ -127,8 +134,6 @@ class Delivery:
         self._on_record = on_record
         self._inhibit = inhibit
         self._stamps: dict[int, datetime] = {}
-        self._waiting: dict[int, list[OnAnswer]] = {}
-        self._answers: OrderedDict[int, Answer] = OrderedDict()
         self._signals: list[_Signal] = []
         self._is_synchronised: bool | None = None
         self._sync_looked_ns: int | None = None
@@ -168,6 +173,23 @@ class Delivery:
         for record in early:
             self._journal.note(record)
         self._decide_open_triggers()
+
+    def recall(self) -> None:
+        """Know the triggers that earlier runs decided: given again, they make no second part.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        decided = self._journal.decided_triggers(self._options.rules.remembered)
+        newest = {each.trigger_id: each.sequence for each in decided}
+        for each in decided:
+            if newest[each.trigger_id] != each.sequence:
+                continue  # an id that had come round again
+            self._ledger.recall(each.trigger_id, each.sequence, each.source)
+            self.answers.keep(
+                each.sequence,
+                Answer(each.trigger_id, each.sequence, each.verdict, each.reason, each.detail),
+            )
 
     def check_journal(self) -> None:
         """Raise StorageError while there is still room to say so."""
@@ -223,21 +245,6 @@ class Delivery:
             )
         )
 
-    def when_answered(self, part: Part, on_answer: OnAnswer) -> None:
-        """Have a part's answer told once it is recorded."""
-        self._waiting.setdefault(part.sequence, []).append(on_answer)
-
-    def tell(self, on_answer: OnAnswer, answer: Answer) -> None:
-        """Give an answer; a listener that fails does not end the line."""
-        try:
-            on_answer(answer)
-        except Exception as error:  # noqa: BLE001 - whoever is not told takes it for reject
-            self._outlet_failed(error)
-
-    def answered(self, part: Part) -> Answer | None:
-        """What was told about a part; None if it is not decided, or long forgotten."""
-        return self._answers.get(part.sequence)
-
     def deliver(self, part: Part) -> None:
         """Record a released part; give the pass signal if it is one and still in time.
 
@@ -272,12 +279,7 @@ class Delivery:
             part.decision = unknown(Reason.STORAGE_ERROR, " ".join(str(error).split())[:500])
             trouble = error
         finally:
-            answer = Answer.of(part, until_ns=until_ns)
-            self._answers[part.sequence] = answer
-            while len(self._answers) > self._options.rules.remembered:
-                self._answers.popitem(last=False)
-            for on_answer in self._waiting.pop(part.sequence, ()):
-                self.tell(on_answer, answer)
+            self.answers.answer(part.sequence, Answer.of(part, until_ns=until_ns))
         if trouble is not None:
             raise trouble
         self.show()
@@ -300,14 +302,6 @@ class Delivery:
         signals, self._signals = self._signals, []
         for signal in signals:
             self._withheld(signal.part, why)
-
-    def answer_all(self, detail: str) -> None:
-        """Answer whoever still waits: nothing more is decided."""
-        waiting, self._waiting = self._waiting, {}
-        for sequence, listeners in waiting.items():
-            answer = Answer(None, sequence, Verdict.UNKNOWN, Reason.STORAGE_ERROR, detail)
-            for on_answer in listeners:
-                self.tell(on_answer, answer)
 
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from ssn_edge_runtime.decision import Reason
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.line.answers import OnAnswer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery
 from ssn_edge_runtime.line.engine_desk import EngineDesk
-from ssn_edge_runtime.line.ledger import FrameFate, Part, SeenFrame, TriggerLedger
+from ssn_edge_runtime.line.ledger import FrameFate, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import FreePolicy, LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import StateMachine
@@ -123,14 +122,6 @@ class FrameDesk:
             self._engine.feed()
         if self.is_full:
             self.stop()
-
-    def answer_again(self, part: Part, on_answer: OnAnswer) -> None:
-        """Answer a repeated trigger as the first one was, or will be."""
-        answer = self._delivery.answered(part)
-        if answer is None:
-            self._delivery.when_answered(part, on_answer)
-        else:
-            self._delivery.tell(on_answer, answer)
 
     def _take_frame(self, camera: Camera, frame: SeenFrame, now_ns: int) -> bool:
         """Whether the line keeps the frame."""

@@ -156,6 +156,18 @@ class TriggerLedger:
             raise ValueError("parts were numbered already")
         self._next_sequence = next_sequence
 
+    def recall(self, trigger_id: int, sequence: int, source: str) -> None:
+        """Know a trigger that was decided before this run; oldest first, each id once.
+
+        Args:
+            trigger_id: Given again, it is a duplicate.
+            sequence: Of its record, whose answer is kept elsewhere.
+            source: The camera's name in records: its key of that time is not known.
+        """
+        self._known[trigger_id] = Part(
+            sequence, trigger_id, source, 0, 0, 0, 0, decision=unknown(Reason.RESTART, "")
+        )
+
     @property
     def next_sequence(self) -> int:
         """The number of the next part."""
