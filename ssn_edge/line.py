@@ -13,6 +13,7 @@ from typing import TypeVar
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import (
     FreePolicy,
@@ -36,6 +37,7 @@ from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
+from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
     FixedSettings,
@@ -60,7 +62,8 @@ class LineRequest:
     """What a run of the line is asked for.
 
     Args:
-        device: Camera, video file, folder of pictures or one picture.
+        device: Camera, video file, folder of pictures or one picture; or several cameras, each as
+            ``NAME=SOURCE``.
         package: The model package.
         output: Folder of the journal and the pictures.
         keep: Whose pictures are kept: all, rejects or none.
@@ -91,7 +94,7 @@ class LineRequest:
             folder if none is named.
     """
 
-    device: str
+    device: str | tuple[str, ...]
     package: Path
     output: Path
     keep: str = "rejects"
@@ -163,6 +166,16 @@ class LineRequest:
         )
 
     @property
+    def cameras(self) -> dict[str, str]:
+        """The source of each camera, or of the recording, by name.
+
+        Raises:
+            ConfigError: Names that are none, or what follows is no source.
+            SourceError: A recording of that name is not there.
+        """
+        return cameras_of((self.device,) if isinstance(self.device, str) else self.device)
+
+    @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
         if self.control is None and self.trigger == "software":
@@ -213,7 +226,13 @@ def run_package(
         StorageError: Decisions cannot be written.
     """
     keep = request.keep_policy
-    source = open_source(request.device)
+    sources = [open_source(device) for device in request.cameras.values()]
+    source = sources[0]
+    if len(sources) > 1 and (request.single_process or not all(each.is_live for each in sources)):
+        raise ConfigError(
+            "several sources are judged together if each is a camera, and not in one process; run "
+            "recordings one after the other"
+        )
     if source.is_live and not request.single_process:
         return _run_guarded(
             request,
@@ -347,6 +366,7 @@ def _run_guarded(
         )
     settings = None if request.settings is None else _kept_version(request.settings)
     in_force = None if settings is None else read_settings(settings)
+    cameras = request.cameras
     lines: list[Authority] = []
     said = False
 
@@ -383,7 +403,8 @@ def _run_guarded(
             supervisor.still_here()
             if status.state.may_pass and not said:
                 said = True
-                what = f"{request.device}: judging with {request.package.name} ({status.state})"
+                names = ", ".join(without_password(each) for each in cameras.values())
+                what = f"{names}: judging with {request.package.name} ({status.state})"
                 on_message(what + ("; shadow mode: nothing is driven" * request.is_shadow))
                 notifier.ready(what)
 
@@ -399,7 +420,7 @@ def _run_guarded(
                 on_end(summary, supervisor)  # a line that never came up has nothing to sum up
 
         return run_guarded_line(
-            {"camera": device_command(request.device)},
+            {name: device_command(device) for name, device in cameras.items()},
             package_command(
                 str(request.package),
                 engine=request.engine,

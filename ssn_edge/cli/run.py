@@ -32,10 +32,11 @@ EXIT_HALTED = 4
 def run(
     context: typer.Context,
     device: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Camera (/dev/video0, v4l2:..., rtsp://..., gst:..., genicam:...), watch:FOLDER, "
-            "test:, video file, folder of pictures or one picture; see runtime/README.md."
+            "test:, video file, folder of pictures or one picture; see runtime/README.md. Several "
+            "cameras: NAME=CAMERA for each."
         ),
     ] = None,
     package: PackageOption = None,
@@ -127,7 +128,8 @@ def run(
         float | None, typer.Option(help="From that to the latest; default: until the deadline.")
     ] = None,
     control: Annotated[
-        Path | None, typer.Option(help="Unix socket for triggers as lines: trigger ID [PART].")
+        Path | None,
+        typer.Option(help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA]."),
     ] = None,
     single_process: Annotated[
         bool,
@@ -183,7 +185,7 @@ def run(
         project = project_settings().run
         in_force = find_settings(settings, default=Path(project.settings))
         request = LineRequest(
-            device=device or project.device,
+            device=tuple(device) if device else project.device,
             package=find_package(package),
             output=output or Path(project.output),
             keep=keep or project.keep,

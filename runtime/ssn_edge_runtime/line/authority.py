@@ -98,7 +98,9 @@ class Authority:
         self._states = StateMachine(monotonic_ns())
         self._open_journal = open_journal
         self._start_detail = dict(start_detail or {})
-        self._ledger = TriggerLedger(options.rules, next_sequence=FIRST_SEQUENCE)
+        self._ledger = TriggerLedger(
+            options.rules, next_sequence=FIRST_SEQUENCE, cameras=len(cameras)
+        )
         self._cameras = {key: Camera(key, each, options) for key, each in cameras.items()}
         self._engine = EngineDesk(engine, options, self._ledger, self._cameras)
         self._delivery = Delivery(
@@ -431,6 +433,11 @@ class Authority:
             self._delivery.answers.tell(on_answer, refused)
             return
         if admitted.admission is Admission.DUPLICATE:
+            # After a restart the part's camera is known by its name in records.
+            if part.camera not in (camera, self._cameras[camera].source):
+                detail = f"this id is another part's, which {part.camera} saw"
+                self._delivery.answers.tell(on_answer, Answer.refused(trigger_id, detail))
+                return
             self._delivery.answers.answer_again(part, on_answer, monotonic_ns())
             return
         self._delivery.answers.when_answered(part, on_answer)

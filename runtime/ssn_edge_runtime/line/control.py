@@ -3,6 +3,7 @@
 ::
 
     trigger 17 part-4711        17 pass none 0x5AA5
+    trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
     status                      {"state":"ContinuousExecution", ...}
@@ -28,6 +29,7 @@ from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.authority import Authority
 
 LONGEST_LINE = 1024
+LONGEST_ID = 18
 MOST_CLIENTS = 16
 SOCKET_MODE = 0o660
 
@@ -107,16 +109,28 @@ class _Talk:
         if words == ["status"]:
             status = self._authority.status(with_latency=True).to_dict()
             self.say(json.dumps(status, separators=(",", ":")))
-        elif words[0] == "trigger" and len(words) in (2, 3) and words[1].isdecimal():
-            part_id = words[2] if len(words) == 3 else None
+        elif words[0] == "trigger" and (asked := _asked(words[1:])) is not None:
+            trigger_id, part_id, camera = asked
             try:
-                self._authority.trigger(int(words[1]), part_id, on_answer=self._answer)
+                self._authority.trigger(trigger_id, part_id, camera=camera, on_answer=self._answer)
             except ConfigError as error:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
         else:
-            self.say("error: 'trigger ID [PART]' or 'status' is wanted, ID a number above 0")
+            self.say(
+                "error: 'trigger ID [PART] [@CAMERA]' or 'status' is wanted, ID a number above 0"
+            )
+
+
+def _asked(words: list[str]) -> tuple[int, str | None, str | None] | None:
+    """Id, part and camera of a trigger; None if these are none."""
+    camera = words.pop()[1:] if len(words) > 1 and words[-1].startswith("@") else None
+    if len(words) not in (1, 2) or not (words[0].isascii() and words[0].isdecimal()):
+        return None
+    if len(words[0]) > LONGEST_ID:
+        return None
+    return int(words[0]), words[1] if len(words) == 2 else None, camera
 
 
 class StandardInput:

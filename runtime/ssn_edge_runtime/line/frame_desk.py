@@ -49,6 +49,7 @@ class FrameDesk:
         self._options = options
         self._states = states
         self._is_stopped = False
+        self._turn = 0
         self._is_free = options.trigger is TriggerKind.FREE
 
     @property
@@ -106,7 +107,11 @@ class FrameDesk:
             raise MessageError(f"a camera says no {kind!r}")
 
     def admit(self, now_ns: int) -> None:
-        """Free-running: make parts of waiting frames, while there is room; oldest frame first."""
+        """Free-running: make parts of waiting frames, while there is room.
+
+        Cameras take turns: by the age of their frames, one whose frames are always a little older
+        when the engine is free would have all of it.
+        """
         if not self._is_free or self._options.policy is FreePolicy.EVERY:
             return
         if not self._states.state.may_pass:
@@ -117,7 +122,9 @@ class FrameDesk:
             waiting = [each for each in self._cameras.values() if each.waiting]
             if not waiting:
                 return
-            camera = min(waiting, key=lambda each: each.waiting[0].age_ns)
+            camera = min(waiting, key=lambda each: each.turn)
+            self._turn += 1
+            camera.turn = self._turn
             self._begin(camera, camera.waiting.popleft(), now_ns)
             self._engine.feed()
         if self.is_full:

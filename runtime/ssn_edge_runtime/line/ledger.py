@@ -137,10 +137,12 @@ class TriggerLedger:
     Args:
         rules: Times and room.
         next_sequence: The number of the next part.
+        cameras: How many share the room.
     """
 
-    def __init__(self, rules: TriggerRules, *, next_sequence: int) -> None:
+    def __init__(self, rules: TriggerRules, *, next_sequence: int, cameras: int = 1) -> None:
         self._rules = rules
+        self._share = max(1, rules.in_flight // cameras)
         self._next_sequence = next_sequence
         self._order: deque[Part] = deque()  # accepted and not released, oldest first
         self._undecided: OrderedDict[int, Part] = OrderedDict()
@@ -395,11 +397,16 @@ class TriggerLedger:
         return part
 
     def _admit(self, part: Part, now_ns: int) -> Admitted:
-        if len(self._undecided) > self._rules.in_flight:
+        if len(self._undecided) > self._rules.in_flight and self._has_its_share(part.camera):
             detail = f"{self._rules.in_flight} parts are being judged, there is no room for more"
             self._decide(part, unknown(Reason.OVERRUN, detail), now_ns)
             return Admitted(Admission.OVERRUN, part)
         return Admitted(Admission.ACCEPTED, part)
+
+    def _has_its_share(self, camera: str) -> bool:
+        """A camera that has less than its share of the room finds some, whoever took it all."""
+        of_camera = sum(each.camera == camera for each in self._undecided.values())
+        return of_camera > self._share
 
     def _give_frame(self, part: Part, frame: SeenFrame, now_ns: int) -> None:
         part.frame = frame

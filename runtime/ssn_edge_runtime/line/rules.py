@@ -22,7 +22,8 @@ class TriggerRules:
         exposure_window_ns: From that to the latest such exposure. Best shorter than the time
             between two parts; where windows overlap, a frame is the newest trigger's.
         min_interval_ns: A trigger sooner than this after the last accepted one is a bounce.
-        in_flight: Parts that may be without a verdict at a time.
+        in_flight: Parts that may be without a verdict at a time. Where cameras share the engine,
+            one that has less than its share of them finds room all the same.
         ejector_delay_ns: From the exposure to the pass signal; None gives it at once.
         ejector_window_ns: How long it is valid then. Without a delay: until the deadline.
         remembered: Ids whose answers are kept for repeated triggers.

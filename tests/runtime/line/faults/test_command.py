@@ -18,11 +18,13 @@ from ssn_edge_runtime.sinks.base import PictureNames
 CAMERA = "test:?fps=30&width=128&height=96"
 
 
-def _start(package: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+def start_line(
+    package: Path, output: Path, *more: str, device: tuple[str, ...] = (CAMERA,)
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *(sys.executable, "-c", "from ssn_edge.cli import main; main()", "run"),
-            *("--device", CAMERA, "--package", str(package), "--output", str(output)),
+            *("--device", *device, "--package", str(package), "--output", str(output)),
             *more,
         ],
         stdin=subprocess.PIPE,
@@ -33,7 +35,7 @@ def _start(package: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def _wait_until_judging(line: subprocess.Popen[str]) -> None:
+def wait_until_judging(line: subprocess.Popen[str]) -> None:
     assert line.stderr is not None
     for said in line.stderr:
         if "judging with" in said:
@@ -44,10 +46,10 @@ def _wait_until_judging(line: subprocess.Popen[str]) -> None:
 def test_run_takes_triggers_on_stdin_and_answers_each_on_stdout(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(
+    with start_line(
         package_path, tmp_path, "--trigger", "stdin", "--deadline-ms", "2000", "--keep", "none"
     ) as line:
-        _wait_until_judging(line)
+        wait_until_judging(line)
         out, err = line.communicate("trigger 17 part-a\n", timeout=30)
     assert line.returncode == 0, err
     assert out.startswith("17 ")
@@ -58,8 +60,8 @@ def test_run_takes_triggers_on_stdin_and_answers_each_on_stdout(
 def test_run_ends_on_sigterm_with_everything_delivered(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(package_path, tmp_path, "--trigger", "rate:20", "--json") as line:
-        _wait_until_judging(line)
+    with start_line(package_path, tmp_path, "--trigger", "rate:20", "--json") as line:
+        wait_until_judging(line)
         try:
             line.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -77,7 +79,7 @@ def test_every_picture_that_a_record_names_is_there_when_the_line_has_ended(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
     more = ("--keep", "all", "--policy", "every", "--max-frames", "12", "--deadline-ms", "5000")
-    with _start(package_path, tmp_path, *more) as line:
+    with start_line(package_path, tmp_path, *more) as line:
         _, err = line.communicate(timeout=60)
     assert line.returncode == 0, err
     verdicts = [each for each in simulated_line.read_lines(tmp_path) if each["kind"] == "verdict"]
@@ -111,7 +113,7 @@ def test_an_answer_that_names_a_file_of_another_part_names_none() -> None:
 
 
 def test_evidence_is_refused_where_it_would_not_be_kept(tmp_path: Path, package_path: Path) -> None:
-    with _start(package_path, tmp_path, "--evidence", "1") as line:
+    with start_line(package_path, tmp_path, "--evidence", "1") as line:
         _, err = line.communicate(timeout=30)
     assert line.returncode == 2
     assert "--evidence keeps frames in the single process alone" in err
