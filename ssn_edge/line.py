@@ -27,6 +27,8 @@ from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRule
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.server import parse_listen
+from ssn_edge_runtime.server.line_server import LineServerProcess
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.settings_store import read_settings
 from ssn_edge_runtime.sinks.base import Follower
@@ -90,8 +92,9 @@ class LineRequest:
         min_interval_ms: A trigger sooner than this after the last one is a bounce.
         exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
         exposure_window_ms: From that to the latest such exposure; None for until the deadline.
-        control: Unix socket that takes triggers; with ``software``, ``control.sock`` in the output
-            folder if none is named.
+        control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
+            the output folder if none is named.
+        listen: Where local programs are answered over HTTP, by a process of its own.
     """
 
     device: str | tuple[str, ...]
@@ -121,6 +124,7 @@ class LineRequest:
     exposure_delay_ms: float = 0.0
     exposure_window_ms: float | None = None
     control: Path | None = None
+    listen: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -132,6 +136,8 @@ class LineRequest:
                 "name them: --settings FILE"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
+        if self.listen is not None:
+            parse_listen(self.listen)
         self.line_options()
 
     def line_options(self) -> LineOptions:
@@ -178,7 +184,7 @@ class LineRequest:
     @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
-        if self.control is None and self.trigger == "software":
+        if self.control is None and (self.trigger == "software" or self.listen is not None):
             return self.output / "control.sock"
         return self.control
 
@@ -241,6 +247,11 @@ def run_package(
             on_verdict=on_verdict,
             on_end=on_end,
             is_device_process=is_device_process,
+        )
+    if request.listen is not None:
+        raise ConfigError(
+            f"--listen {request.listen}: recordings and --single-process answer nobody; it goes "
+            "with a camera, or without --device for frames that other programs send"
         )
     if request.trigger != "free":
         raise ConfigError(
@@ -379,6 +390,17 @@ def _run_guarded(
             opened.enter_context(
                 FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
             )
+        server = None
+        if request.listen is not None and request.control_path is not None:
+            server = opened.enter_context(
+                LineServerProcess(
+                    request.listen,
+                    request.control_path.absolute(),
+                    deadline_ms=request.deadline_ms,
+                    takes_triggers=request.line_options().trigger is TriggerKind.SOFTWARE,
+                    on_message=on_message,
+                )
+            )
         journal = Journal(request.output, durable=request.durable, key=key)
         opened.callback(journal.close)
         supervisor = Supervisor(
@@ -401,6 +423,8 @@ def _run_guarded(
         def on_status(status: LineStatus) -> None:
             nonlocal said
             supervisor.still_here()
+            if server is not None:
+                server.look()
             if status.state.may_pass and not said:
                 said = True
                 names = ", ".join(without_password(each) for each in cameras.values())

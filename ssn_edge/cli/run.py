@@ -104,8 +104,8 @@ def run(
     listen: Annotated[
         str | None,
         typer.Option(
-            help="Answer frames that local programs send, in place of a camera's: "
-            "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
+            help="Answer local programs: unix:/run/ssn-edge.sock or 127.0.0.1:8090. With --device "
+            "they give triggers and see the state, without it they send frames."
         ),
     ] = None,
     trigger: Annotated[
@@ -145,11 +145,10 @@ def run(
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """
     with reporting(context) as out:
-        if listen is not None:
+        if listen is not None and not device:
             from ssn_edge.cli.serving import serve
 
             given = {
-                "--device": device,
                 "--output": output,
                 "--keep": keep,
                 "--max-frames": max_frames,
@@ -218,6 +217,7 @@ def run(
             exposure_delay_ms=exposure_delay_ms,
             exposure_window_ms=exposure_window_ms,
             control=control,
+            listen=listen,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

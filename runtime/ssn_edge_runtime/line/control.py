@@ -6,7 +6,8 @@
     trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
-    status                      {"state":"ContinuousExecution", ...}
+    state                       {"state":"ContinuousExecution", ...}
+    status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
 
 A trigger that makes no part (a bounce, a line that does not execute) is answered ``ID none CAUSE
@@ -109,6 +110,9 @@ class _Talk:
         if words == ["status"]:
             status = self._authority.status(with_latency=True).to_dict()
             self.say(json.dumps(status, separators=(",", ":")))
+        elif words == ["state"]:
+            # Without latencies: they take milliseconds to sum up.
+            self.say(json.dumps(self._authority.status().to_dict(), separators=(",", ":")))
         elif words[0] == "trigger" and (asked := _asked(words[1:])) is not None:
             trigger_id, part_id, camera = asked
             try:
@@ -119,7 +123,8 @@ class _Talk:
                 self._owed += 1
         else:
             self.say(
-                "error: 'trigger ID [PART] [@CAMERA]' or 'status' is wanted, ID a number above 0"
+                "error: 'trigger ID [PART] [@CAMERA]', 'state' or 'status' is wanted, ID a number "
+                "above 0"
             )
 
 
@@ -179,7 +184,7 @@ class ControlSocket:
 
     Args:
         authority: Whose line it is.
-        path: Where the socket is made; one that nobody listens on is replaced.
+        path: Where the socket is made, with its folder; one that nobody listens on is replaced.
     """
 
     def __init__(self, authority: Authority, path: Path) -> None:
@@ -204,6 +209,7 @@ class ControlSocket:
                 raise SourceError(f"{self._path}: another line takes its triggers there")
             with suppress(FileNotFoundError):
                 self._path.unlink()
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # the journal's comes later
             listener.bind(str(self._path))
             self._path.chmod(SOCKET_MODE)
             listener.listen(MOST_CLIENTS)
