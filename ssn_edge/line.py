@@ -14,6 +14,7 @@ from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.devices import cameras_of
+from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import (
     FreePolicy,
@@ -23,7 +24,12 @@ from ssn_edge_runtime.line.options import (
     device_command,
     package_command,
 )
-from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
+from ssn_edge_runtime.line.rules import (
+    DEADLINE_MS,
+    EJECTOR_WINDOW_MS,
+    MILLISECOND_NS,
+    TriggerRules,
+)
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
@@ -92,6 +98,12 @@ class LineRequest:
         min_interval_ms: A trigger sooner than this after the last one is a bounce.
         exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
         exposure_window_ms: From that to the latest such exposure; None for until the deadline.
+        ejector_delay_ms: From the exposure to the pass signal; None gives it at once.
+        ejector_window_ms: How long it is valid then; None for 50 ms.
+        ejector_delay_counts: The same delay in counts of the encoder that `Authority.encoder` or
+            the control socket tells of.
+        ejector_window_counts: How far beyond that the part can be caught.
+        encoder_silent_ms: Without a reading for longer, no pass is given.
         control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
             the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
@@ -123,6 +135,11 @@ class LineRequest:
     min_interval_ms: float = 0.0
     exposure_delay_ms: float = 0.0
     exposure_window_ms: float | None = None
+    ejector_delay_ms: float | None = None
+    ejector_window_ms: float | None = None
+    ejector_delay_counts: int | None = None
+    ejector_window_counts: int | None = None
+    encoder_silent_ms: float = SILENT_NS / MILLISECOND_NS
     control: Path | None = None
     listen: str | None = None
 
@@ -152,16 +169,22 @@ class LineRequest:
             rate_hz = float(rate) if rate else None
         except ValueError:
             raise ConfigError(f"--trigger {self.trigger}: rate:HZ is wanted") from None
+        delay_ms, ejector_ms = self.ejector_delay_ms, self.ejector_window_ms
+        if ejector_ms is not None and delay_ms is None and self.ejector_delay_counts is None:
+            raise ConfigError("--ejector-window-ms needs --ejector-delay-ms or -counts beside it")
         window_ms = self.exposure_window_ms or max(self.deadline_ms - self.exposure_delay_ms, 0.001)
         return LineOptions(
             trigger=kind,
             policy=_choice("--policy", self.policy, FreePolicy),
             rate_hz=rate_hz,
             rules=TriggerRules(
-                deadline_ns=round(self.deadline_ms * MILLISECOND_NS),
-                min_interval_ns=round(self.min_interval_ms * MILLISECOND_NS),
-                exposure_delay_ns=round(self.exposure_delay_ms * MILLISECOND_NS),
-                exposure_window_ns=round(window_ms * MILLISECOND_NS),
+                deadline_ns=_ns(self.deadline_ms),
+                min_interval_ns=_ns(self.min_interval_ms),
+                exposure_delay_ns=_ns(self.exposure_delay_ms),
+                exposure_window_ns=_ns(window_ms),
+                ejector_delay_ns=None if delay_ms is None else _ns(delay_ms),
+                ejector_window_ns=_ns(EJECTOR_WINDOW_MS if ejector_ms is None else ejector_ms),
+                encoder=self._encoder_rules(),
             ),
             max_parts=self.max_frames,
             pictures=(
@@ -170,6 +193,17 @@ class LineRequest:
                 else PicturesKept(self.output.absolute(), self.keep_policy)
             ),
         )
+
+    def _encoder_rules(self) -> EncoderRules | None:
+        delay, window = self.ejector_delay_counts, self.ejector_window_counts
+        if delay is None and window is None:
+            return None
+        if delay is None or window is None:
+            raise ConfigError(
+                "--ejector-delay-counts and --ejector-window-counts go together: where the part is "
+                "caught, and how far beyond that it still can be"
+            )
+        return EncoderRules(delay, window, _ns(self.encoder_silent_ms))
 
     @property
     def cameras(self) -> dict[str, str]:
@@ -487,6 +521,10 @@ def _kept_version(path: Path) -> Path:
     kept = path.with_name(f"settings-{settings.version}.json")
     is_kept = kept.exists() and read_settings(kept).settings_id == settings.settings_id
     return (kept if is_kept else path).absolute()
+
+
+def _ns(milliseconds: float) -> int:
+    return round(milliseconds * MILLISECOND_NS)
 
 
 def _choice(option: str, text: str, kind: type[ChoiceT]) -> ChoiceT:

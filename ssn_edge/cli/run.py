@@ -127,6 +127,22 @@ def run(
     exposure_window_ms: Annotated[
         float | None, typer.Option(help="From that to the latest; default: until the deadline.")
     ] = None,
+    ejector_delay_ms: Annotated[
+        float | None, typer.Option(help="From the exposure to the pass signal; default: at once.")
+    ] = None,
+    ejector_window_ms: Annotated[
+        float | None, typer.Option(help="How long the signal is valid then; default 50.")
+    ] = None,
+    ejector_delay_counts: Annotated[
+        int | None,
+        typer.Option(help="The delay in counts of an encoder, told as lines: encoder COUNT."),
+    ] = None,
+    ejector_window_counts: Annotated[
+        int | None, typer.Option(help="So many counts beyond that the part can be caught.")
+    ] = None,
+    encoder_silent_ms: Annotated[
+        float, typer.Option(help="Without a reading of the encoder for longer, no pass is given.")
+    ] = 200.0,
     control: Annotated[
         Path | None,
         typer.Option(help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA]."),
@@ -216,6 +232,11 @@ def run(
             min_interval_ms=min_interval_ms,
             exposure_delay_ms=exposure_delay_ms,
             exposure_window_ms=exposure_window_ms,
+            ejector_delay_ms=ejector_delay_ms,
+            ejector_window_ms=ejector_window_ms,
+            ejector_delay_counts=ejector_delay_counts,
+            ejector_window_counts=ejector_window_counts,
+            encoder_silent_ms=encoder_silent_ms,
             control=control,
             listen=listen,
         )

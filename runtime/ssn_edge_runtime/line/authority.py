@@ -36,6 +36,7 @@ from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
 
 HOUSEKEEPING_NS = 50_000_000
 DROPS_NOTED_NS = 1_000_000_000
+READINGS = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ Inhibit = Callable[[], "tuple[Reason, str] | None"]
 class Authority:
     """One line: its cameras, its engine, its journal, its outlets.
 
-    `run` is called once, in one thread; `trigger`, `stop` and `status` from any.
+    `run` is called once, in one thread; `trigger`, `encoder`, `stop` and `status` from any.
 
     Args:
         cameras: What each capture worker runs, by the camera's name.
@@ -119,6 +120,8 @@ class Authority:
             self._ledger, self._engine, self._delivery, self._cameras, options, self._states
         )
         self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
+        # One that is pushed out by newer ones shows as a silence or a jump.
+        self._readings: deque[tuple[int, int]] = deque(maxlen=READINGS)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
@@ -190,6 +193,25 @@ class Authority:
 
         self.trigger(trigger_id, part_id, camera=camera, at_ns=at_ns, on_answer=tell)
         return future
+
+    def encoder(self, count: int, at_ns: int | None = None) -> None:
+        """Tell where the belt is. Safe from any thread.
+
+        Args:
+            count: Of the encoder's counter, which wraps at 32 bit.
+            at_ns: When it was read, on the monotonic clock, where its reader knows; else now.
+
+        Raises:
+            ConfigError: No 32 bit count, or nothing of this line depends on an encoder.
+        """
+        if self.options.rules.encoder is None:
+            raise ConfigError("this line has no use for an encoder; see --ejector-delay-counts")
+        if type(count) is not int or not -(2**31) <= count < 2**32:
+            raise ConfigError(f"encoder count {count!r}; a whole number of 32 bit is wanted")
+        now_ns = monotonic_ns()
+        self._readings.append((count, now_ns if at_ns is None else min(at_ns, now_ns)))
+        if not self._is_over:
+            self._wake()
 
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""
@@ -279,7 +301,7 @@ class Authority:
         self._ledger.expire(monotonic_ns())
         self._engine.feed()
         self._release()
-        self._delivery.due_signals()
+        self._delivery.signals.due(monotonic_ns())
 
     def _release(self) -> None:
         while (part := self._ledger.release(monotonic_ns())) is not None:
@@ -289,12 +311,14 @@ class Authority:
             self._delivery.deliver(part)
 
     def _is_done(self) -> bool:
-        if not self._ledger.is_empty or self._delivery.has_signals:
+        if not self._ledger.is_empty:
             return False
         limit = self.options.max_parts
-        if limit is not None and self._frames.parts_done >= limit:
-            return True
-        return self._is_stopping or self._frames.is_ended
+        is_full = limit is not None and self._frames.parts_done >= limit
+        if not (is_full or self._is_stopping or self._frames.is_ended):
+            return False
+        self._delivery.signals.end_without_belt(monotonic_ns())
+        return self._delivery.signals.is_empty
 
     def _finish(self) -> None:
         self._note_drops()
@@ -329,7 +353,7 @@ class Authority:
             except StorageError:
                 continue
         try:
-            self._delivery.withhold_signals("the line failed")
+            self._delivery.signals.withhold_all("the line failed", monotonic_ns())
             self._note_drops()
         except StorageError:
             logger.debug("the end cannot be recorded", exc_info=True)
@@ -354,7 +378,7 @@ class Authority:
         due = [
             self._housekept_ns + HOUSEKEEPING_NS,
             self._ledger.next_deadline_ns(),
-            self._delivery.next_signal_ns(),
+            self._delivery.signals.next_ns(),
             self._next_tick_ns,
         ]
         until_ns = min(each for each in due if each is not None)
@@ -396,6 +420,8 @@ class Authority:
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
+        while self._readings:
+            self._delivery.signals.read(*self._readings.popleft())
         self._take_requests()
 
     def _take_requests(self) -> None:

@@ -6,6 +6,7 @@
     trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
+    encoder 123456              (nothing: where the belt is)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -30,7 +31,7 @@ from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.authority import Authority
 
 LONGEST_LINE = 1024
-LONGEST_ID = 18
+LONGEST_NUMBER = 18
 MOST_CLIENTS = 16
 SOCKET_MODE = 0o660
 
@@ -113,6 +114,11 @@ class _Talk:
         elif words == ["state"]:
             # Without latencies: they take milliseconds to sum up.
             self.say(json.dumps(self._authority.status().to_dict(), separators=(",", ":")))
+        elif words[0] == "encoder" and len(words) == 2 and _is_whole(words[1]):
+            try:
+                self._authority.encoder(int(words[1]))
+            except ConfigError as error:
+                self.say(f"error: {error}")
         elif words[0] == "trigger" and (asked := _asked(words[1:])) is not None:
             trigger_id, part_id, camera = asked
             try:
@@ -123,19 +129,21 @@ class _Talk:
                 self._owed += 1
         else:
             self.say(
-                "error: 'trigger ID [PART] [@CAMERA]', 'state' or 'status' is wanted, ID a number "
-                "above 0"
+                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'state' or 'status' is "
+                "wanted, ID a number above 0"
             )
 
 
 def _asked(words: list[str]) -> tuple[int, str | None, str | None] | None:
     """Id, part and camera of a trigger; None if these are none."""
     camera = words.pop()[1:] if len(words) > 1 and words[-1].startswith("@") else None
-    if len(words) not in (1, 2) or not (words[0].isascii() and words[0].isdecimal()):
-        return None
-    if len(words[0]) > LONGEST_ID:
+    if len(words) not in (1, 2) or not _is_whole(words[0]):
         return None
     return int(words[0]), words[1] if len(words) == 2 else None, camera
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 class StandardInput:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic_ns
 from typing import Protocol
@@ -19,6 +18,7 @@ from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.engine_desk import JudgeIdentity
 from ssn_edge_runtime.line.ledger import Part, TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions
+from ssn_edge_runtime.line.signals import PassSignals
 from ssn_edge_runtime.line.states import StateMachine
 from ssn_edge_runtime.line.status import LastVerdict, LineStatus, Outlet
 from ssn_edge_runtime.line.wall_clock import WallClock
@@ -76,15 +76,6 @@ class LineJournal(Protocol):
 OnRecord = Callable[[DecisionRecord], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Signal:
-    """A pass that waits until its part is at the ejector."""
-
-    part: Part
-    from_ns: int
-    until_ns: int
-
-
 class Delivery:
     """Records, signals and answers of one line.
 
@@ -121,11 +112,18 @@ class Delivery:
         self.last: LastVerdict | None = None
         self.identity: JudgeIdentity | None = None
         self.show: Callable[[], None] = lambda: None
+        self.signals = PassSignals(
+            ledger,
+            states,
+            outlets,
+            options.rules,
+            on_withheld=self._withheld,
+            on_failure=self._outlet_failed,
+        )
         self._journal = journal
         self._is_open = False
         self._early: list[EventRecord] = []
         self._ledger = ledger
-        self._states = states
         self._outlets = outlets
         self._options = options
         self._cameras = cameras
@@ -134,14 +132,8 @@ class Delivery:
         self._on_record = on_record
         self._inhibit = inhibit
         self._stamps: dict[int, datetime] = {}
-        self._signals: list[_Signal] = []
         self._is_synchronised: bool | None = None
         self._sync_looked_ns: int | None = None
-
-    @property
-    def has_signals(self) -> bool:
-        """Whether a pass waits for its part to reach the ejector."""
-        return bool(self._signals)
 
     def note(self, event: EventKind, detail: Mapping[str, Scalar] | None = None) -> None:
         """Record an event of this moment.
@@ -271,7 +263,8 @@ class Delivery:
             self.latencies.record_ms(record.timings_ms)
             self.latencies.record("write", now_ns - began_ns)
             self.latencies.record("answer", now_ns - part.triggered_ns)
-            until_ns = self._pass(part, now_ns)
+            if part.decision is not None and part.decision.verdict is Verdict.PASS:
+                until_ns = self.signals.plan(part, now_ns)
             self._remember(part, record, until_ns, now_ns)
             if self._on_record is not None:
                 self._on_record(record)
@@ -284,25 +277,6 @@ class Delivery:
             raise trouble
         self.show()
 
-    def due_signals(self) -> None:
-        """Give the signals of the parts that are at the ejector now."""
-        now_ns = monotonic_ns()
-        due = [signal for signal in self._signals if signal.from_ns <= now_ns]
-        if due:
-            self._signals = [signal for signal in self._signals if signal.from_ns > now_ns]
-        for signal in due:
-            self._give(signal.part, signal.until_ns, now_ns)
-
-    def next_signal_ns(self) -> int | None:
-        """When `due_signals` has something to do."""
-        return min((signal.from_ns for signal in self._signals), default=None)
-
-    def withhold_signals(self, why: str) -> None:
-        """Give none of the signals that are still to come."""
-        signals, self._signals = self._signals, []
-        for signal in signals:
-            self._withheld(signal.part, why)
-
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""
         for outlet in self._outlets:
@@ -310,37 +284,6 @@ class Delivery:
                 outlet.show(status)
             except Exception as error:  # noqa: BLE001 - an outlet must not end the line
                 self._outlet_failed(error)
-
-    def _pass(self, part: Part, now_ns: int) -> int | None:
-        """Give or plan the signal of a recorded pass; until when it counts, or None."""
-        decision = part.decision
-        if decision is None or decision.verdict is not Verdict.PASS:
-            return None
-        from_ns, until_ns = self._ledger.accept_from_ns(part), self._ledger.accept_until_ns(part)
-        if now_ns >= part.deadline_ns:
-            self._withheld(part, "the deadline passed while it was recorded")
-            return None
-        if not self._states.state.may_pass:
-            self._withheld(part, f"the line is {self._states.state}")
-            return None
-        if from_ns > now_ns:
-            self._signals.append(_Signal(part, from_ns, until_ns))
-            return until_ns
-        return until_ns if self._give(part, until_ns, now_ns) else None
-
-    def _give(self, part: Part, until_ns: int, now_ns: int) -> bool:
-        if now_ns >= until_ns:
-            self._withheld(part, "its time at the ejector had passed")
-            return False
-        if not self._states.state.may_pass:
-            self._withheld(part, f"the line is {self._states.state}")
-            return False
-        for outlet in self._outlets:
-            try:
-                outlet.accept(part.trigger_id, part.sequence, until_ns)
-            except Exception as error:  # noqa: BLE001 - no signal is reject: safe, and counted
-                self._outlet_failed(error)
-        return True
 
     def _withheld(self, part: Part, why: str) -> None:
         self.counters["withheld"] += 1
