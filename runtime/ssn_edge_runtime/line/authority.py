@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic_ns, time_ns
@@ -25,7 +24,8 @@ from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
 from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.frame_desk import FrameDesk
-from ssn_edge_runtime.line.ledger import Admission, TriggerLedger
+from ssn_edge_runtime.line.intake import Intake
+from ssn_edge_runtime.line.ledger import TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
@@ -36,7 +36,6 @@ from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
 
 HOUSEKEEPING_NS = 50_000_000
 DROPS_NOTED_NS = 1_000_000_000
-READINGS = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +88,8 @@ class Authority:
         if outlets and options.drops and not options.drives_while_dropping:
             raise ConfigError(
                 "a free-running line that drops frames (--policy latest) judges frames, not parts: "
-                "a part may go by without a verdict. Use triggers, or --policy every; or say "
-                "--drive-while-dropping if a part without a verdict is rejected"
+                "a part may go by without a verdict. Use triggers, or --policy every; or set "
+                "LineOptions.drives_while_dropping if a part without a verdict is rejected"
             )
         self.options = options
         self._journal = journal
@@ -119,9 +118,9 @@ class Authority:
         self._frames = FrameDesk(
             self._ledger, self._engine, self._delivery, self._cameras, options, self._states
         )
-        self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
-        # One that is pushed out by newer ones shows as a silence or a jump.
-        self._readings: deque[tuple[int, int]] = deque(maxlen=READINGS)
+        self._intake = Intake(
+            options, self._cameras, self._ledger, self._delivery, self._frames, self._states
+        )
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
@@ -140,7 +139,6 @@ class Authority:
         self._is_over = False
         self._housekept_ns = 0
         self._drops_noted_ns = 0
-        self._next_tick_ns: int | None = None
         self._delivery.show = self._show
 
     def trigger(
@@ -161,19 +159,9 @@ class Authority:
             at_ns: When it came, on the monotonic clock, where its giver knows; else now.
             on_answer: Told the answer, once, in the line's own thread: it must not wait.
         """
-        key = next(iter(self._cameras)) if camera is None else camera
-        if key not in self._cameras:
-            raise ConfigError(f"there is no camera {key}; {', '.join(self._cameras)} are there")
-        if self.options.trigger is not TriggerKind.SOFTWARE:
-            raise ConfigError(f"this line takes no triggers, it runs on {self.options.trigger}")
-        if type(trigger_id) is not int or trigger_id < 1:
-            raise ConfigError(f"trigger id {trigger_id!r}; a whole number above 0 is wanted")
-        now_ns = monotonic_ns()
-        # A trigger from the future would let an older frame seem to be of this part.
-        at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
-        self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        self._intake.trigger(trigger_id, part_id, camera, at_ns, on_answer)
         if self._is_over:
-            self._take_requests()  # refused, in the caller's thread: there is no other any more
+            self._intake.take()  # refused, in the caller's thread: there is no other any more
         self._wake()
 
     def ask(
@@ -204,14 +192,8 @@ class Authority:
         Raises:
             ConfigError: No 32 bit count, or nothing of this line depends on an encoder.
         """
-        if self.options.rules.encoder is None:
-            raise ConfigError("this line has no use for an encoder; see --ejector-delay-counts")
-        if type(count) is not int or not -(2**31) <= count < 2**32:
-            raise ConfigError(f"encoder count {count!r}; a whole number of 32 bit is wanted")
-        now_ns = monotonic_ns()
-        self._readings.append((count, now_ns if at_ns is None else min(at_ns, now_ns)))
-        if not self._is_over:
-            self._wake()
+        self._intake.encoder(count, at_ns)
+        self._wake()
 
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""
@@ -292,11 +274,12 @@ class Authority:
         now_ns = monotonic_ns()
         if self._stop_asked and not self._is_stopping:
             self._is_stopping = self._workers.is_stopping = True
+            self._intake.is_open = False
             self._frames.stop()
         if now_ns - self._housekept_ns >= HOUSEKEEPING_NS:
             self._housekept_ns = now_ns
             self._housekeep(now_ns)
-        self._tick(now_ns)
+        self._intake.tick(now_ns)
         self._frames.admit(monotonic_ns())
         self._ledger.expire(monotonic_ns())
         self._engine.feed()
@@ -361,7 +344,8 @@ class Authority:
 
     def _shut(self) -> None:
         self._is_over = True
-        self._take_requests()
+        self._intake.is_open = False
+        self._intake.take()
         self._workers.end(self.options.stop_grace_s)
         for camera in self._cameras.values():
             camera.close()
@@ -379,7 +363,7 @@ class Authority:
             self._housekept_ns + HOUSEKEEPING_NS,
             self._ledger.next_deadline_ns(),
             self._delivery.signals.next_ns(),
-            self._next_tick_ns,
+            self._intake.next_tick_ns,
         ]
         until_ns = min(each for each in due if each is not None)
         return max(0.0, (until_ns - monotonic_ns()) / 1e9)
@@ -400,75 +384,13 @@ class Authority:
             for detail in camera.take_drops():
                 self._delivery.note(EventKind.DROP_RANGE, detail)
 
-    def _tick(self, now_ns: int) -> None:
-        if self.options.rate_hz is None or not self._states.state.may_pass or self._is_stopping:
-            self._next_tick_ns = None
-            return
-        period_ns = int(1e9 / self.options.rate_hz)
-        if self._next_tick_ns is None:
-            self._next_tick_ns = now_ns + period_ns
-        while self._next_tick_ns <= now_ns:
-            self._next_tick_ns += period_ns
-            for key in self._cameras:
-                self._admit(key, None, None, now_ns, lambda answer: None)
-
-    # Triggers
-
     def _wake(self) -> None:
         if self._wake_fd >= 0:
             os.eventfd_write(self._wake_fd, 1)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
-        while self._readings:
-            self._delivery.signals.read(*self._readings.popleft())
-        self._take_requests()
-
-    def _take_requests(self) -> None:
-        while self._requests:
-            try:
-                request = self._requests.popleft()
-            except IndexError:  # the end of the run took it
-                return
-            self._admit(*request)
-
-    def _admit(
-        self,
-        camera: str,
-        trigger_id: int | None,
-        part_id: str | None,
-        at_ns: int,
-        on_answer: OnAnswer,
-    ) -> None:
-        counters = self._delivery.counters
-        if (
-            not self._states.state.may_pass
-            or self._is_over
-            or self._is_stopping
-            or self._frames.is_full
-        ):
-            counters["refused"] += 1
-            refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
-            self._delivery.answers.tell(on_answer, refused)
-            return
-        admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
-        counters[f"trigger:{admitted.admission.value}"] += 1
-        part = admitted.part
-        if part is None:
-            refused = Answer.refused(trigger_id, "too soon after the trigger before")
-            self._delivery.answers.tell(on_answer, refused)
-            return
-        if admitted.admission is Admission.DUPLICATE:
-            # After a restart the part's camera is known by its name in records.
-            if part.camera not in (camera, self._cameras[camera].source):
-                detail = f"this id is another part's, which {part.camera} saw"
-                self._delivery.answers.tell(on_answer, Answer.refused(trigger_id, detail))
-                return
-            self._delivery.answers.answer_again(part, on_answer, monotonic_ns())
-            return
-        self._delivery.answers.when_answered(part, on_answer)
-        self._frames.parts_begun += 1
-        self._delivery.accepted(part)
+        self._intake.take()
 
     # State
 
