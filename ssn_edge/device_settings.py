@@ -13,6 +13,7 @@ from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.in_force import put_in_force
+from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.region import Polygon, Region, mask_from_png
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 from ssn_edge_runtime.settings_json import polygon_from_list, short_id
@@ -40,6 +41,7 @@ class SettingsChange:
         line: Fields of `LineSettings` by name.
         note: Why, for people.
         is_new: Begin anew, in place of changing the settings that are there.
+        risk: What the thresholds were fitted for; None for those that a person sets.
     """
 
     package: Path
@@ -54,6 +56,7 @@ class SettingsChange:
     line: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     is_new: bool = False
+    risk: Risk | None = None
 
 
 def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
@@ -71,40 +74,58 @@ def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSetti
         PackageError: Not a whole, unchanged package.
         StorageError: The disk does not take them.
     """
-    made: list[Path] = []
     with Inspector.open(
         change.package, engine=change.engine, precision=change.precision
     ) as inspector:
+        return change_settings_with(inspector, store, change)
 
-        def changed(before: DeviceSettings | None) -> DeviceSettings:
-            base = before
-            if base is None or change.is_new:
-                base = DeviceSettings(inspector.package_id)
-            if base.package_id != inspector.package_id:
-                raise ConfigError(
-                    f"{store.path} is for package {base.package_id[:16]}, {change.package.name} is "
-                    f"{inspector.package_id[:16]}; begin new settings for it: add --new"
-                )
-            settings = _changed(base, change, inspector, store.path.parent, made)
-            put_in_force(
-                settings,
-                inspector.manifest,
-                package_id=inspector.package_id,
-                precision=inspector.precision,
-                engine=inspector.engine_name,
-                engine_sha256=inspector.engine_sha256,
-                recipe=change.recipe,
-                folder=store.path.parent,
-            )
-            ShiftCalendar(settings.line.shifts, settings.line.time_zone)  # such a zone is known
-            return settings
 
-        try:
-            return store.save(changed)
-        except BaseException:
-            for path in made:
-                path.unlink(missing_ok=True)
-            raise
+def change_settings_with(
+    inspector: Inspector, store: SettingsStore, change: SettingsChange
+) -> DeviceSettings:
+    """The same with an inspector of the package that is open already; see `change_settings`."""
+    made: list[Path] = []
+
+    def changed(before: DeviceSettings | None) -> DeviceSettings:
+        base = settings_to_change(before, inspector, store.path, is_new=change.is_new)
+        settings = _changed(base, change, inspector, store.path.parent, made)
+        put_in_force(
+            settings,
+            inspector.manifest,
+            package_id=inspector.package_id,
+            precision=inspector.precision,
+            engine=inspector.engine_name,
+            engine_sha256=inspector.engine_sha256,
+            recipe=change.recipe,
+            folder=store.path.parent,
+        )
+        ShiftCalendar(settings.line.shifts, settings.line.time_zone)  # such a zone is known
+        return settings
+
+    try:
+        return store.save(changed)
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def settings_to_change(
+    before: DeviceSettings | None, inspector: Inspector, path: Path, *, is_new: bool
+) -> DeviceSettings:
+    """The settings in force, or empty ones for the inspector's package.
+
+    Raises:
+        ConfigError: Those in force are for another package, and no new ones were asked for.
+    """
+    if before is None or is_new:
+        return DeviceSettings(inspector.package_id)
+    if before.package_id != inspector.package_id:
+        raise ConfigError(
+            f"{path} is for package {before.package_id[:16]}, this one is "
+            f"{inspector.package_id[:16]}; begin new settings for it: add --new"
+        )
+    return before
 
 
 def settings_lines(settings: DeviceSettings) -> list[str]:
@@ -152,6 +173,7 @@ def _fitted_text(fitted: Fitted) -> str:
         "set by hand"
         if risk is None
         else f"for {risk.max_false_reject:.2%} false rejects on {risk.normals} normals"
+        + ("" if risk.confidence is None else f" at {risk.confidence:.4g} confidence")
     )
     return (
         f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; {origin}; "
@@ -210,15 +232,18 @@ def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) 
         if len(change.review) not in (0, 2):
             raise ConfigError("the review zone is two logits, such as 1.5,2.5")
         review = ReviewZone(*change.review) if change.review else None
-    if not is_held and (thresholds, review) == (old, before.review):
+    # A threshold that a person moved no longer carries the promise, nor does it with another region
+    # to be judged, or with other scores to be reviewed.
+    is_as_fitted = (thresholds, review) == (old, before.review) and change.region is None
+    risk = before.risk if is_as_fitted and change.risk is None else change.risk
+    if not is_held and change.risk is None and (thresholds, review) == (old, before.review):
         return None
     return Fitted(
         thresholds,
         inspector.engine_name,
         inspector.engine_sha256,
         review=review,
-        # A threshold that a person moved no longer carries the promise.
-        risk=before.risk if thresholds == old else None,
+        risk=risk,
     )
 
 

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from ssn_edge.line_settings import GuardedSettings
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
@@ -31,12 +32,12 @@ from ssn_edge_runtime.line.rules import (
     TriggerRules,
 )
 from ssn_edge_runtime.line.status import LineStatus
+from ssn_edge_runtime.line.workers import WAITING
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.server.line_server import LineServerProcess
 from ssn_edge_runtime.settings import LineSettings
-from ssn_edge_runtime.settings_store import read_settings
 from ssn_edge_runtime.sinks.base import Follower
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
@@ -48,7 +49,6 @@ from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
-    FixedSettings,
     Granted,
     HardwareWatchdog,
     HealthReader,
@@ -85,6 +85,8 @@ class LineRequest:
         limits: Of rejects and temperature, in place of the settings'.
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
+        waits_for_engine: Whether a line without an engine waits, in Preoperational, until it was
+            built or certified; else it ends.
         hardware_watchdog: The board's watchdog, such as ``/dev/watchdog``; None for none.
         key: Device key that signs the journal's heads and checkpoints; made if it is not there.
         sqlite: Database that follows the journal, in a process of its own.
@@ -123,6 +125,7 @@ class LineRequest:
     limits: Overrides = field(default_factory=Overrides)
     realtime: int | None = None
     lock_memory: bool = False
+    waits_for_engine: bool = False
     hardware_watchdog: Path | None = None
     key: Path | None = None
     sqlite: Path | None = None
@@ -187,6 +190,9 @@ class LineRequest:
                 encoder=self._encoder_rules(),
             ),
             max_parts=self.max_frames,
+            realtime=self.realtime,
+            lock_memory=self.lock_memory,
+            waits_for_engine=self.waits_for_engine,
             pictures=(
                 None
                 if self.keep_policy is KeepPolicy.NONE
@@ -409,11 +415,10 @@ def _run_guarded(
             "--evidence keeps frames in the single process alone, for now; add --single-process, "
             "or leave it out: masks and overlays are kept by --keep"
         )
-    settings = None if request.settings is None else _kept_version(request.settings)
-    in_force = None if settings is None else read_settings(settings)
+    settings = GuardedSettings(request.settings, request.recipe)
     cameras = request.cameras
     lines: list[Authority] = []
-    said = False
+    said, said_cause = False, ""
 
     with ExitStack() as opened:
         notifier = opened.enter_context(
@@ -438,7 +443,8 @@ def _run_guarded(
         journal = Journal(request.output, durable=request.durable, key=key)
         opened.callback(journal.close)
         supervisor = Supervisor(
-            FixedSettings(in_force, request.recipe),
+            settings,
+            settings_path=request.settings,
             overrides=request.limits,
             health=HealthSampler(HealthReader(request.output)),
             notifier=notifier,
@@ -449,27 +455,46 @@ def _run_guarded(
         )
         supervisor.count_again(request.output)
         opened.enter_context(supervisor)
+        settings.note, settings.on_change = journal.note, supervisor.settings_changed
         granted = _ask_the_system(request)
         for each in granted:
             on_message(str(each))
         opened.callback(notifier.stopping)
 
+        def begin(authority: Authority) -> None:
+            lines.append(authority)
+            settings.authority = authority
+
         def on_status(status: LineStatus) -> None:
-            nonlocal said
+            nonlocal said, said_cause
             supervisor.still_here()
             if server is not None:
                 server.look()
+            if said:  # the journal is open
+                supervisor.look_at_settings()
+                note_events()
+            if status.cause.startswith(WAITING) and status.cause != said_cause:
+                said_cause = status.cause
+                on_message(f"{status.state}: {said_cause}")
+                # Waiting is what it was started for: the service manager must not lose patience.
+                notifier.ready(said_cause)
             if status.state.may_pass and not said:
                 said = True
                 names = ", ".join(without_password(each) for each in cameras.values())
                 what = f"{names}: judging with {request.package.name} ({status.state})"
+                for worker in status.workers:
+                    for each in worker.granted:
+                        on_message(f"{worker.name}: {each}")
                 on_message(what + ("; shadow mode: nothing is driven" * request.is_shadow))
                 notifier.ready(what)
 
-        def on_record(record: DecisionRecord) -> None:
-            supervisor.after_part(record)
+        def note_events() -> None:
             for event in supervisor.take_events():
                 journal.note(event)
+
+        def on_record(record: DecisionRecord) -> None:
+            supervisor.after_part(record)
+            note_events()
             if supervisor.halted is not None:
                 lines[0].stop()
 
@@ -483,16 +508,17 @@ def _run_guarded(
                 str(request.package),
                 engine=request.engine,
                 precision=request.precision,
-                settings=None if settings is None else str(settings),
+                settings=None if settings.path is None else str(settings.path),
                 recipe=request.recipe,
             ),
             journal,
             request.line_options(),
-            settings_id=None if in_force is None else in_force.settings_id,
+            settings_id=None if settings.settings is None else settings.settings.settings_id,
             stop=stop,
             control=request.control_path,
             takes_stdin=request.trigger == "stdin",
-            on_ready=lines.append,
+            on_ready=begin,
+            on_settings=settings.in_force,
             on_record=on_record,
             on_status=on_status,
             on_end=on_own_end,
@@ -503,24 +529,6 @@ def _run_guarded(
                 **{each.what: each.is_granted for each in granted},
             },
         )
-
-
-def deadline_ms_of(settings: Path | None) -> float:
-    """The deadline that device settings state, or the usual one.
-
-    Raises:
-        ConfigError: The settings cannot be used.
-    """
-    stated = None if settings is None else read_settings(settings).line.deadline_ms
-    return DEADLINE_MS if stated is None else stated
-
-
-def _kept_version(path: Path) -> Path:
-    """The kept file of the settings in force: an engine that is restarted must find the same."""
-    settings = read_settings(path)
-    kept = path.with_name(f"settings-{settings.version}.json")
-    is_kept = kept.exists() and read_settings(kept).settings_id == settings.settings_id
-    return (kept if is_kept else path).absolute()
 
 
 def _ns(milliseconds: float) -> int:

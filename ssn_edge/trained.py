@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ssn_edge.data.items import Dataset
 from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
-from ssn_edge.data.split import Split, fingerprint
+from ssn_edge.data.split import Split
 from ssn_edge.evaluation.gate_page import write_gate_page
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.checkpoint import load_checkpoint
-from ssn_edge.training.listing import holds_any_of, listing_root, split_from_listing
+from ssn_edge.training.listing import holds_any_of, listing_root, unchanged_parts
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import (
     ExportRequest,
@@ -126,14 +125,7 @@ def _parts(
 
 def _own_parts(header: Mapping[str, Any], root: Path) -> tuple[Path, Split, MaskRule]:
     """The run's own parts, unchanged since training."""
-    split, mask_rule = split_from_listing(header["listing"], root)
-    items = tuple(item for _, part in split.parts() for item in part)
-    if fingerprint(Dataset(root, "listed", items, mask_rule), split) != header["training_data"]:
-        raise DatasetError(
-            f"{root}: pictures, masks or labels changed since training; restore them, or train "
-            "again on what is there now"
-        )
-    return root, split, mask_rule
+    return (root, *unchanged_parts(header, root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +134,7 @@ class ExportOptions:
 
     Args:
         max_false_reject: Share of good parts that may be rejected, for both thresholds.
+        confidence: That it holds for these very calibration pictures; None for on average.
         precisions: Beside FP32, which is always in the package: ``fp16``, ``int8``.
         graph: Which graph goes into the package.
         limits: Of the gate.
@@ -153,6 +146,7 @@ class ExportOptions:
     graph: GraphKind = GraphKind.DEPLOY
     limits: GateLimits = field(default_factory=GateLimits)
     keeps_going: bool = False
+    confidence: float | None = None
 
 
 def export_run(
@@ -182,6 +176,7 @@ def export_run(
         test=[LabelledPicture(item.image, item.label) for item in run.split.test],
         read_truth=_truth_reader(run),
         max_false_reject=options.max_false_reject,
+        confidence=options.confidence,
         graph=options.graph,
         precisions=options.precisions,
         limits=options.limits,

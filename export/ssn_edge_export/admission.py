@@ -215,6 +215,7 @@ class Admission:
             [each.logit(self.rule) for each in before],
             self.thresholds.image,
             request.max_false_reject,
+            request.confidence,
         )
         return replace(thresholds, image=carried.value), risk
 
@@ -226,6 +227,7 @@ class Admission:
             [each.logit(self.rule) for each in good],
             [each.map_max_logit for each in good],
             self._request.max_false_reject,
+            self._request.confidence,
         )
 
     def _refusal(self, precision: str, certified: Certified) -> str:

@@ -37,6 +37,7 @@ class ExportRequest:
         test: The test part with its labels, if there is one; it fits and chooses nothing.
         read_truth: Gives a picture's ground truth, for the metrics of the maps.
         max_false_reject: Share of good parts that may be rejected, for both thresholds.
+        confidence: That it holds for these very calibration pictures; None for on average.
         graph: Which graph goes into the package.
         precisions: Beside FP32, which is always in the package.
         limits: Of the gate.
@@ -58,6 +59,7 @@ class ExportRequest:
     test: Sequence[LabelledPicture] = ()
     read_truth: TruthReader | None = None
     max_false_reject: float = 0.01
+    confidence: float | None = None
     graph: GraphKind = GraphKind.DEPLOY
     precisions: Sequence[str] = ()
     limits: GateLimits = field(default_factory=GateLimits)

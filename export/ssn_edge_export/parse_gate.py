@@ -3,12 +3,20 @@
 TensorRT-RTX parses and compiles on any x86 machine. That a graph passes here says: the parser takes
 each node, types and shapes are consistent, and the compiler finds a plan. It says nothing about a
 Jetson's TensorRT building it, about INT8 kernels, or about speed; those are seen on the device.
+
+It is native code and looks at a graph that may be odd, so it runs in a process of its own: if it
+crashes, the model is refused, and the export that asked goes on to say so.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 
 from ssn_edge_export.tensorrt_rules import check_rules
 from ssn_edge_runtime.engines.tensorrt_build import plan_from_onnx
@@ -50,7 +58,7 @@ class ParseResult:
 
 
 def parse_gate(model: bytes, *, batch_size: int = 1) -> ParseResult | None:
-    """Let TensorRT-RTX parse and compile a graph.
+    """Let TensorRT-RTX parse and compile a graph, in a process of its own.
 
     Args:
         model: The ONNX file's bytes.
@@ -61,6 +69,28 @@ def parse_gate(model: bytes, *, batch_size: int = 1) -> ParseResult | None:
     """
     if importlib.util.find_spec(MODULES[TENSORRT_RTX]) is None:
         return None
+    looked = subprocess.run(
+        [sys.executable, "-m", __name__, str(batch_size)],
+        input=model,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    # The library may print, too; the result is the last line.
+    *_, last = looked.stdout.splitlines() or [b""]
+    if looked.returncode != 0 or not last.startswith(b"{"):
+        return ParseResult(False, TENSORRT_RTX, _ending(looked.returncode))
+    return ParseResult(**json.loads(last))
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"{TENSORRT_RTX} crashed with {signal.Signals(-code).name} while it looked at it"
+    return f"{TENSORRT_RTX} ended with exit code {code} while it looked at it"
+
+
+def _look(model: bytes, batch_size: int) -> ParseResult:
+    """The look itself, in the process that may crash."""
     library = TENSORRT_RTX
     try:
         tensorrt = import_tensorrt(TENSORRT_RTX)
@@ -99,3 +129,8 @@ def require_tensorrt_form(model: bytes, name: str) -> dict[str, object]:
     if parsed is not None and not parsed.passed:
         raise ExportError(f"{name} does not pass the parse gate: {parsed.message}")
     return {"rules": "kept", "parse_gate": None if parsed is None else parsed.to_dict()}
+
+
+if __name__ == "__main__":
+    found = _look(sys.stdin.buffer.read(), int(sys.argv[1]))
+    sys.stdout.write(f"\n{json.dumps(asdict(found))}\n")

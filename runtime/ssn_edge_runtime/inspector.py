@@ -131,13 +131,7 @@ class Inspector:
             elif recipe is not None:
                 raise ConfigError(f"recipe {recipe!r} is one of settings, and none were given")
             # The first inference allocates and compiles; it must not be the first part's.
-            blank = np.zeros((*package.manifest.geometry.input_size_hw, 3), dtype=np.uint8)
-            in_force = inspector._in_force
-            inspector._engine.infer(
-                blank,
-                pixel_threshold=in_force.thresholds.pixel,
-                region_mask=in_force.region_mask,
-            )
+            inspector.warm_up()
             if self_test:
                 inspector.self_test(limit=SELF_TEST_PICTURES)
             opened.pop_all()
@@ -173,13 +167,18 @@ class Inspector:
         )
 
     def apply_settings(
-        self, settings: DeviceSettings | str | Path, recipe: str | None = None
+        self,
+        settings: DeviceSettings | str | Path,
+        recipe: str | None = None,
+        *,
+        folder: Path | None = None,
     ) -> None:
         """Judge with these settings from the next part on; a part in hand keeps the old ones.
 
         Args:
             settings: This device's, or their file. A region's mask file is looked for beside it.
             recipe: Which of their recipes; None for the general settings.
+            folder: Where that mask file is, for settings that are in no file.
 
         Raises:
             ConfigError: They cannot be used or are for another package; the old ones stay in force.
@@ -188,7 +187,6 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        folder = None
         if not isinstance(settings, DeviceSettings):
             folder = Path(settings).parent
             settings = read_settings(Path(settings))
@@ -202,6 +200,26 @@ class Inspector:
             recipe=recipe,
             folder=folder,
         )
+
+    def warm_up(self) -> None:
+        """Run the engine once on a blank input: done at opening, and worth it after idle time.
+
+        Caches, clocks and pages cool down while no part comes; the next one pays for it.
+
+        Raises:
+            EngineError: The engine failed.
+            RuntimeError: The inspector is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the inspector is closed")
+        in_force = self._in_force
+        blank = np.zeros((*self.geometry.input_size_hw, 3), dtype=np.uint8)
+        with self._lock:
+            self._engine.infer(
+                blank,
+                pixel_threshold=in_force.thresholds.pixel,
+                region_mask=in_force.region_mask,
+            )
 
     def self_test(self, limit: int | None = None) -> int:
         """Run golden pictures of the package and compare with what it was certified for.

@@ -9,7 +9,7 @@ from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.preprocess import Geometry
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "signature.json"
 INT8_ONNXRUNTIME = "int8-onnxruntime"
@@ -44,31 +44,40 @@ class InputStatistics:
         channel_means: For each channel in the camera's colour order (B, G, R).
         contrast: Standard deviation of the grey levels.
         sharpness: Mean absolute Laplacian of the grey levels.
+        relative_sharpness: The same as a share of the contrast: without a unit.
+        clipped: Share of all values that are black or white, and may hide more.
     """
 
     channel_means: tuple[Range, Range, Range]
     contrast: Range
     sharpness: Range
+    relative_sharpness: Range
+    clipped: Range
 
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What a package's default thresholds were fitted for.
+    """What thresholds were fitted for.
 
     Args:
         max_false_reject: Share of good parts that may be rejected.
-        normals: Number of held-out normal pictures the thresholds were fitted on.
+        normals: Number of held-out normal pictures, or groups of such, that they were fitted on.
         supported: Whether so many pictures can carry that share at all.
+        confidence: The chance that it holds for these very thresholds; None where it holds on
+            average over such calibrations.
     """
 
     max_false_reject: float
     normals: int
     supported: bool
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is not a share."""
         if not 0 <= self.max_false_reject <= 1:
             raise ConfigError(f"max_false_reject is {self.max_false_reject}; 0 to 1 is a share")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ConfigError(f"a confidence of {self.confidence}; above 0 and below 1 is one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
                     "max_false_reject": entry.risk.max_false_reject,
                     "normals": entry.risk.normals,
                     "supported": entry.risk.supported,
+                    **(
+                        {}
+                        if entry.risk.confidence is None
+                        else {"confidence": entry.risk.confidence}
+                    ),
                 },
                 "graph": entry.graph,
                 "tolerance": {
@@ -74,8 +79,15 @@ def manifest_to_dict(manifest: Manifest) -> dict[str, object]:
         "training_data": manifest.training_data,
         "input_statistics": {
             "channel_means": [[r.low, r.high] for r in statistics.channel_means],
-            "contrast": [statistics.contrast.low, statistics.contrast.high],
-            "sharpness": [statistics.sharpness.low, statistics.sharpness.high],
+            **{
+                name: [seen.low, seen.high]
+                for name, seen in (
+                    ("contrast", statistics.contrast),
+                    ("sharpness", statistics.sharpness),
+                    ("relative_sharpness", statistics.relative_sharpness),
+                    ("clipped", statistics.clipped),
+                )
+            },
         },
         "golden": [
             {
@@ -255,6 +267,7 @@ def _precision(name: str, fields: _Fields) -> PrecisionEntry:
             max_false_reject=risk.number("max_false_reject"),
             normals=risk.whole("normals"),
             supported=risk.truth("supported"),
+            confidence=risk.number("confidence") if "confidence" in risk.names() else None,
         ),
         graph=fields.text("graph"),
         tolerance=Tolerance(
@@ -283,6 +296,8 @@ def _statistics(fields: _Fields) -> InputStatistics:
         channel_means=(ranges[0], ranges[1], ranges[2]),
         contrast=Range(*fields.numbers("contrast", 2)),
         sharpness=Range(*fields.numbers("sharpness", 2)),
+        relative_sharpness=Range(*fields.numbers("relative_sharpness", 2)),
+        clipped=Range(*fields.numbers("clipped", 2)),
     )
     fields.done()
     return statistics

@@ -74,6 +74,8 @@ class EventKind(str, Enum):
     EVIDENCE = "evidence"
     RETIREMENT = "retirement"
     """Old segments are about to be deleted."""
+    HEALTH = "health"
+    """Temperature, clocks and throttling, where the device tells them."""
     WITHHELD = "withheld"
     """A recorded pass whose signal was not given: deadline or state had changed meanwhile."""
 

@@ -138,12 +138,18 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
                 "max_false_reject": float(fitted.risk.max_false_reject),
                 "normals": fitted.risk.normals,
                 "supported": fitted.risk.supported,
+                # Absent where there is none: settings from before it was known keep their hash.
+                **_confidence(fitted.risk.confidence),
             },
             "engine": fitted.engine,
             "engine_sha256": fitted.engine_sha256,
         }
         for name, fitted in precisions.items()
     }
+
+
+def _confidence(confidence: float | None) -> dict[str, object]:
+    return {} if confidence is None else {"confidence": float(confidence)}
 
 
 def _float(number: float | None) -> float | None:
@@ -226,6 +232,7 @@ def _risk(fields: _Fields) -> Risk:
         max_false_reject=fields.number("max_false_reject"),
         normals=fields.whole("normals"),
         supported=fields.truth("supported"),
+        confidence=fields.number("confidence") if "confidence" in fields.names() else None,
     )
     fields.done()
     return risk

@@ -13,6 +13,7 @@ from ssn_edge.cli.options import (
     CheckpointOption,
     DataOption,
     JsonOption,
+    parse_confidence,
     parse_scoring,
     parse_share,
     project_settings,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ssn_edge_export import ExportResult, PackedPrecision
     from ssn_edge_export.gate_columns import ColumnReport
     from ssn_edge_export.gate_metrics import MetricChange
+    from ssn_edge_runtime.manifest import Risk
 
 
 def export(
@@ -33,6 +35,13 @@ def export(
     data: DataOption = None,
     max_false_reject: Annotated[
         str | None, typer.Option(help="Share of good parts that may be rejected, such as 0.5%.")
+    ] = None,
+    confidence: Annotated[
+        str | None,
+        typer.Option(
+            help="That this share holds for these very pictures, such as 95%; without it it holds "
+            "on average over such sets."
+        ),
     ] = None,
     scoring: Annotated[
         str | None, typer.Option(help="Image score: map_max, classification or combined.")
@@ -111,6 +120,8 @@ def export(
             ),
         )
         options = _options(settings, keep_going)
+        if confidence is not None:
+            options = replace(options, confidence=parse_confidence(confidence))
         path = find_checkpoint(checkpoint)
         out.say(f"exporting {path}")
         run = open_run(path, data)
@@ -180,7 +191,7 @@ def _lines(result: ExportResult) -> list[str]:
         f"held against the trained net on {result.pictures} pictures:",
         *_table(result),
         *(note for each in result.precisions for note in each.notes),
-        *_promise(risk.supported, risk.max_false_reject, risk.normals),
+        *_promise(risk),
         f"{result.package_path}: {result.package_path.stat().st_size / 1e6:.1f} MB, "
         f"{', '.join(each.name for each in result.precisions)}, id {result.package_id[:16]}, "
         f"{result.golden_pictures} golden pictures",
@@ -229,10 +240,16 @@ def _points(metric: MetricChange) -> str:
     return f"{metric.change_points:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _promise(supported: bool, share: float, normals: int) -> list[str]:
-    if supported:
-        return [f"thresholds for at most {share:.2%} false rejects, by {normals} normal pictures"]
+def _promise(risk: Risk) -> list[str]:
+    from ssn_edge_calibrate.thresholds import smallest_share
+
+    share, normals = risk.max_false_reject, risk.normals
+    sure = "" if risk.confidence is None else f" at {risk.confidence:.4g} confidence"
+    if risk.supported:
+        return [
+            f"thresholds for at most {share:.2%} false rejects{sure}, by {normals} normal pictures"
+        ]
     return [
         f"thresholds above all {normals} calibration normals: too few to promise {share:.2%} false "
-        f"rejects, {1 / (normals + 1):.1%} is what they can carry"
+        f"rejects{sure}, {smallest_share(normals, risk.confidence):.1%} is what they can carry"
     ]

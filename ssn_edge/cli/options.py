@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,12 +140,27 @@ def parse_share(text: str, option: str) -> float:
     from ssn_edge_runtime.errors import ConfigError
 
     try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
+        # In decimals: in binary 0.7 / 100 is a little less than 0.007.
+        share = float(Decimal(text[:-1]) / 100 if text.endswith("%") else Decimal(text))
+    except InvalidOperation:
         raise _wrong(option, text, "a share such as 0.5% or 0.005") from None
     if not 0 < share < 1:
         raise ConfigError(f"{option} {text}: a share between 0 and 1 is wanted, such as 0.5%")
     return share
+
+
+def parse_confidence(text: str) -> float:
+    """``95%`` or ``0.95`` as a confidence.
+
+    Raises:
+        ConfigError: Not a number from 0.5 to below 1.
+    """
+    from ssn_edge_runtime.errors import ConfigError
+
+    confidence = parse_share(text, "--confidence")
+    if confidence < 0.5:
+        raise ConfigError(f"--confidence {text}: at least 50% is wanted, such as 95%")
+    return confidence
 
 
 def _whole_numbers(texts: Sequence[str]) -> list[int] | None:

@@ -98,6 +98,12 @@ def run(
     lock_memory: Annotated[
         bool, typer.Option("--lock-memory", help="Ask that memory is never swapped out.")
     ] = False,
+    wait_for_engine: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-engine", help="Without a built, certified engine, wait for ssn-edge build."
+        ),
+    ] = False,
     hardware_watchdog: Annotated[
         Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
     ] = None,
@@ -178,6 +184,7 @@ def run(
                 "--realtime": realtime,
                 "--lock-memory": lock_memory or None,
                 "--hardware-watchdog": hardware_watchdog,
+                "--wait-for-engine": wait_for_engine or None,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -193,7 +200,8 @@ def run(
                     as_json=as_json,
                 )
             return
-        from ssn_edge.line import LineRequest, deadline_ms_of, run_package
+        from ssn_edge.line import LineRequest, run_package
+        from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides
 
@@ -220,6 +228,7 @@ def run(
             ),
             realtime=realtime,
             lock_memory=lock_memory,
+            waits_for_engine=wait_for_engine,
             hardware_watchdog=hardware_watchdog,
             key=key,
             sqlite=sqlite,

@@ -123,10 +123,10 @@ def fingerprint(dataset: Dataset, split: Split) -> str:
     lines = []
     for part, items in split.parts():
         for item in items:
-            mask = "-" if item.mask is None else _content_hash(item.mask)
+            mask = "-" if item.mask is None else content_hash(item.mask)
             lines.append(
                 f"{dataset.name_of(item.image)}\0{part}\0{item.label}\0{item.group or ''}\0"
-                f"{_content_hash(item.image)}\0{mask}"
+                f"{content_hash(item.image)}\0{mask}"
             )
     text = "\n".join([f"mask above {dataset.mask_rule.above}", *sorted(lines)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -185,7 +185,12 @@ def _members(dataset: Dataset, groups: Groups, keys: Iterable[Group]) -> tuple[I
     return tuple(sorted(items, key=lambda item: dataset.name_of(item.image)))
 
 
-def _content_hash(file: Path) -> str:
+def content_hash(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:

@@ -26,6 +26,7 @@ from ssn_edge.evaluation.page import read_resource, render_page
 from ssn_edge.evaluation.training_charts import training_charts
 from ssn_edge.evaluation.training_curves import TrainingCurves
 from ssn_edge_calibrate.metrics import Metrics, precision_recall_points, roc_points
+from ssn_edge_calibrate.thresholds import smallest_share
 from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
 from ssn_edge_runtime.decision import ScoringMethod, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.errors import ScoreError
@@ -232,6 +233,7 @@ def render_report(report: Report) -> str:
         context={
             "report": report,
             "share": _share_text,
+            "smallest_share": smallest_share,
             "rule_text": _METHOD_TEXT[report.scoring_rule.method],
             "unit": unit,
             "histogram": histogram_svg(

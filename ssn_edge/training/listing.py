@@ -8,7 +8,7 @@ from typing import Any
 
 from ssn_edge.data.items import Dataset, Item
 from ssn_edge.data.masks import MaskRule
-from ssn_edge.data.split import Split
+from ssn_edge.data.split import Split, fingerprint
 from ssn_edge_runtime.errors import CheckpointError, DatasetError
 
 
@@ -67,9 +67,32 @@ def split_from_listing(listing: Mapping[str, Any], base: Path) -> tuple[Split, M
     return split, rule
 
 
-def holds_any_of(listing: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a folder holds a file of the name of any listed picture."""
-    return any((folder / row[0]).is_file() for rows in listing["parts"].values() for row in rows)
+def unchanged_parts(header: Mapping[str, Any], root: Path) -> tuple[Split, MaskRule]:
+    """A run's own parts, seen to be what they were in training.
+
+    Args:
+        header: Of a checkpoint.
+        root: Where the data are now.
+
+    Raises:
+        DatasetError: A picture is not there any more, or changed.
+        CheckpointError: The header holds no listing.
+    """
+    split, mask_rule = split_from_listing(header["listing"], root)
+    items = tuple(item for _, part in split.parts() for item in part)
+    if fingerprint(Dataset(root, "listed", items, mask_rule), split) != header["training_data"]:
+        raise DatasetError(
+            f"{root}: pictures, masks or labels changed since training; restore them, or train "
+            "again on what is there now"
+        )
+    return split, mask_rule
+
+
+def holds_any_of(listing: Mapping[str, Any], folder: Path, part: str | None = None) -> bool:
+    """Whether a folder holds a file of the name of any listed picture, or of one part's."""
+    parts = listing["parts"]
+    named = parts.values() if part is None else [parts[part]]
+    return any((folder / row[0]).is_file() for rows in named for row in rows)
 
 
 def _item(base: Path, row: list[Any]) -> Item:

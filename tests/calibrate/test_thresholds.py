@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssn_edge_calibrate import threshold_by_rank
+from ssn_edge_calibrate import Sample, Wish, fit_thresholds, point_for_risk, threshold_by_rank
+from ssn_edge_calibrate.risk_bounds import error_of, share_beyond
 from ssn_edge_calibrate.thresholds import carried_threshold
 from ssn_edge_runtime.errors import CalibrationError, ConfigError, ScoreError
+from ssn_edge_runtime.manifest import Risk
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -85,6 +87,22 @@ def test_one_percent_needs_ninety_nine_normals(count: int, supported: bool) -> N
     assert threshold.value > 1
 
 
+@pytest.mark.parametrize(("count", "rank"), [(298, 299), (299, 299), (473, 472), (1000, 996)])
+def test_with_a_confidence_the_rank_is_that_of_the_risk_bounds(count: int, rank: int) -> None:
+    scores = np.arange(count, dtype=np.float64)
+    threshold = threshold_by_rank(scores, 0.01, 0.95)
+    assert (threshold.rank, threshold.supported) == (rank, count >= 299)
+    assert threshold.smallest_supported == share_beyond(0, count, error_of(0.95))
+    carried = carried_threshold(scores, scores, -5.0, 0.01, 0.95)
+    assert carried.value > scores[min(rank, count) - 1]
+    thresholds, risk = fit_thresholds(scores, scores, 0.01, 0.95)
+    assert thresholds.image == thresholds.pixel == threshold.value
+    assert risk == Risk(0.01, count, count >= 299, 0.95)
+    if threshold.supported:
+        point = point_for_risk(Sample(scores), Wish(max_false_reject=0.01, confidence=0.95))
+        assert point.image == threshold.value
+
+
 @pytest.mark.parametrize("count", [99, 199, 299, 699, 999, 1099])
 def test_the_rank_is_that_of_the_share_as_written(count: int) -> None:
     assert threshold_by_rank(np.arange(count), 0.01).rank == (count + 1) * 99 // 100
@@ -135,6 +153,7 @@ def test_a_threshold_becomes_a_dictionary_of_plain_numbers() -> None:
         "count": 3,
         "max_false_reject": 0.5,
         "supported": True,
+        "confidence": None,
         "smallest_supported": 0.25,
     }
 

@@ -51,25 +51,30 @@ $python $work/look_at_v4l2.py && echo OK-SETTINGS
 
 v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
 
-echo "== a camera: 20 frames, one record each"
-$command -q run --device /dev/video0 --package $package --output camera --max-frames 20 && records=\$(wc -l <camera/decisions.jsonl)
-[ "\${records:-0}" = 20 ] && echo OK-CAMERA
+verdicts() { cat \$1/decisions.jsonl 2>/dev/null | grep -c '"kind":"verdict"'; }
+
+echo "== a camera through the guarded line: 20 frames, one record each"
+$command -q run --device /dev/video0 --package $package --output camera --deadline-ms 60000 --max-frames 20
+[ "\$(verdicts camera)" = 20 ] && $command -q audit camera && echo OK-CAMERA
+
+echo "== a timer's triggers: each has the frame that was exposed after it"
+$command -q run --device /dev/video0 --package $package --output timed --deadline-ms 60000 --trigger rate:0.5 --max-frames 5
+[ "\$(verdicts timed)" = 5 ] && ! grep '"reason":"\(no_frame\|clock\|deadline\)"' timed/decisions.jsonl && echo OK-TRIGGERS
 
 echo "== no such camera: exit code 5, nothing written"
 $command -q run --device /dev/video77 --package $package --output missing
 [ \$? = 5 ] && [ ! -e missing ] && echo OK-MISSING
 
 echo "== the camera is unplugged while it runs, and comes back: unknown(no_frame), and the line goes on"
-$command -q run --device /dev/video0 --package $package --output unplugged &
+$command -q run --device /dev/video0 --package $package --output unplugged --deadline-ms 60000 &
 run=\$!
-lines() { cat unplugged/decisions.jsonl 2>/dev/null | wc -l; }
-until [ "\$(lines)" -ge 5 ]; do sleep 1; done
+until [ "\$(verdicts unplugged)" -ge 5 ]; do sleep 1; done
 echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind
 until grep -q '"reason":"no_frame"' unplugged/decisions.jsonl; do sleep 1; done
 sleep 1
-lost=\$(lines)
+lost=\$(verdicts unplugged)
 echo vivid.0 >/sys/bus/platform/drivers/vivid/bind
-until [ "\$(lines)" -ge \$((lost + 5)) ]; do sleep 1; done
+until [ "\$(verdicts unplugged)" -ge \$((lost + 5)) ]; do sleep 1; done
 kill -TERM \$run
 wait \$run && [ "\$(grep -c '"reason":"no_frame"' unplugged/decisions.jsonl)" = 1 ] && echo OK-BACK
 JOB
@@ -81,7 +86,7 @@ timeout 900 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -
   -append "console=ttyS0 quiet panic=-1" -net none \
   -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap </dev/null | tee "$work/log"
 
-for wanted in OK-SETTINGS OK-CAMERA OK-MISSING OK-BACK; do
+for wanted in OK-SETTINGS OK-CAMERA OK-TRIGGERS OK-MISSING OK-BACK; do
   grep -q "^$wanted" "$work/log" || { echo "FAILED: $wanted is missing"; exit 1; }
 done
 echo "passed"

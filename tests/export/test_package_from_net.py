@@ -17,6 +17,7 @@ from ssn_edge_runtime.decision import ScoringMethod, Verdict
 from ssn_edge_runtime.errors import ConfigError, DatasetError, ExportError
 from ssn_edge_runtime.frame_checks import measure_input
 from ssn_edge_runtime.inspector import Inspector
+from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import Geometry, preprocess
@@ -87,6 +88,16 @@ def test_thresholds_come_from_the_normals_scores(small_net, export, line):
     assert result.risk.supported
     assert sum(each.classification_logit >= result.thresholds.image for each in normals) <= 1
     assert sum(each.map_max_logit >= result.thresholds.pixel for each in normals) <= 1
+
+
+@pytest.mark.usefixtures("traced")
+def test_with_a_confidence_the_thresholds_are_those_of_the_risk_bounds(small_net, export):
+    """14 normals carry 20 % at 95 %, and 10 % only on average."""
+    sure = export(small_net(), confidence=0.95, max_false_reject=0.2)
+    assert sure.risk == Risk(0.2, 14, True, 0.95)
+    with Package.open(sure.package_path) as package:
+        assert package.manifest.precisions["fp32"].risk == sure.risk
+    assert not export(small_net(), confidence=0.95).risk.supported
 
 
 @pytest.mark.usefixtures("traced")

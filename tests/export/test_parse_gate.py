@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
@@ -60,6 +61,26 @@ def test_without_tensorrt_rtx_there_is_no_result(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
     assert parse_gate(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV while it looked at it"),
+        ("os._exit(3)", "ended with exit code 3 while it looked at it"),
+    ],
+)
+def test_a_library_that_crashes_refuses_the_model_and_ends_nobody_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Callable[..., bytes],
+    ending: str,
+    said: str,
+) -> None:
+    (tmp_path / "tensorrt_rtx.py").write_text(f"import os, signal\n{ending}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ExportError, match=said):
+        require_tensorrt_form(model(), "fp32")
 
 
 @needs_rtx

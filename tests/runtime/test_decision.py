@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssn_edge_runtime.decision import (
@@ -185,19 +185,39 @@ def test_a_mask_a_rounding_away_from_the_maximum_is_no_contradiction() -> None:
 
 
 @given(logits=st.tuples(logits, logits), threshold=logits)
-def test_the_normalised_score_keeps_the_order(
+@example(logits=(-1e4, float(np.nextafter(np.float32(-1e4), np.float32(0)))), threshold=1e4)
+@example(logits=(float(np.nextafter(np.float32(1e4), np.float32(0))), 1e4), threshold=-1e4)
+@example(logits=(37.0, float(np.nextafter(np.float32(37), np.float32(38)))), threshold=0.0)
+@example(logits=(7.9999995, 8.000001), threshold=0.0)
+def test_the_normalised_score_rises_strictly_with_the_logits_of_an_engine(
     logits: tuple[float, float], threshold: float
 ) -> None:
     low, high = sorted(logits)
-    assert 0 <= normalised_score(low, threshold) <= normalised_score(high, threshold) <= 1
+    assert 0 < normalised_score(low, threshold) <= normalised_score(high, threshold) < 1
     assert normalised_score(threshold, threshold) == 0.5
+    distance = max(abs(low - threshold), abs(high - threshold))
+    if high - low >= max(2**-24 * distance, 1e-9):
+        assert normalised_score(low, threshold) < normalised_score(high, threshold)
+
+
+@given(logit=st.floats(-1e4, 1e4), threshold=st.floats(-1e4, 1e4))
+@example(logit=-1e-300, threshold=0.0)
+@example(logit=math.nextafter(1.0, 0.0), threshold=1.0)
+def test_the_normalised_score_is_half_or_more_exactly_from_the_threshold_on(
+    logit: float, threshold: float
+) -> None:
+    assert (normalised_score(logit, threshold) >= 0.5) == (logit >= threshold)
+
+
+@given(distance=st.floats(-8, 8))
+def test_near_the_threshold_the_normalised_score_is_the_sigmoid(distance: float) -> None:
+    assert normalised_score(distance, 0.0) == pytest.approx(1 / (1 + math.exp(-distance)))
 
 
 @pytest.mark.parametrize("far", [701.0, 1e300, math.inf])
-def test_the_normalised_score_ends_where_an_exponential_would_overflow(far: float) -> None:
-    assert normalised_score(far, 0) == normalised_score(700, 0) == 1
-    assert normalised_score(-far, 0) == normalised_score(-700, 0)
-    assert 0 < normalised_score(-far, 0) < 1e-300
+def test_the_normalised_score_overflows_nowhere(far: float) -> None:
+    assert 0.99999 < normalised_score(far, 0) <= 1
+    assert 0 <= normalised_score(-far, 0) < 1e-5
 
 
 def test_the_stages_of_a_decision_are_told_in_their_order() -> None:

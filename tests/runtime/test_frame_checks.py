@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +21,8 @@ from ssn_edge_runtime.frame_checks import (
     measure_input,
 )
 from ssn_edge_runtime.manifest import InputStatistics, Range
+from ssn_edge_runtime.pictures import read_picture
+from ssn_edge_runtime.preprocess import Geometry, preprocess
 
 SIZE = (96, 128)
 
@@ -47,6 +51,8 @@ def test_the_measures_are_what_the_manifest_says() -> None:
     assert measured.channel_means == pytest.approx(pixels.mean(axis=(0, 1)))
     assert measured.contrast == pytest.approx(grey.std())
     assert measured.sharpness == pytest.approx(abs(laplacian).mean())
+    assert measured.relative_sharpness == pytest.approx(abs(laplacian).mean() / grey.std())
+    assert measured.clipped == pytest.approx(((pixels <= 1) | (pixels >= 254)).mean())
 
 
 @pytest.mark.parametrize("defect", [False, True])
@@ -71,7 +77,9 @@ def test_a_frame_of_one_level_is_bad_exposure_whatever_training_saw(
 ) -> None:
     flat = measure_input(np.full((*SIZE, 3), level, np.uint8))
     everything = Range(0, 255)
-    blind = InputStatistics((everything, everything, everything), everything, everything)
+    blind = InputStatistics(
+        (everything, everything, everything), everything, everything, everything, everything
+    )
     for seen in (statistics, blind):
         found = check_input(flat, seen)
         assert found is not None
@@ -116,18 +124,121 @@ def test_a_lens_out_of_focus_is_found(part: Part, statistics: InputStatistics) -
     assert "sharpness" in found[1]
 
 
+def test_half_the_light_is_found_however_much_parts_differ() -> None:
+    wide = Range(40, 220)
+    seen = InputStatistics(
+        (wide, wide, wide), Range(10, 60), Range(4, 25), Range(0.2, 2), Range(0, 0)
+    )
+
+    def at(level: float) -> tuple[Reason, str] | None:
+        return check_input(InputMeasurement((level, level, level), 30, 12, 0.0), seen)
+
+    assert at(21) is None
+    assert at(237) is None
+    for level in (19, 239):
+        found = at(level)
+        assert found is not None
+        assert found[0] is Reason.BAD_EXPOSURE
+
+
+def test_a_frame_that_lost_a_fifth_to_white_is_found_where_the_mean_may_be_anything() -> None:
+    any_level = Range(0, 255)
+    seen = InputStatistics(
+        (any_level, any_level, any_level), Range(10, 60), Range(4, 25), Range(0.2, 2), Range(0, 0.1)
+    )
+
+    def with_clipped(share: float) -> tuple[Reason, str] | None:
+        return check_input(InputMeasurement((200, 200, 200), 30, 12, share), seen)
+
+    assert with_clipped(0.29) is None
+    found = with_clipped(0.31)
+    assert found == (
+        Reason.BAD_EXPOSURE,
+        "31% of the frame are black or white, at most 10% in training",
+    )
+
+
+def test_a_large_defect_that_adds_contrast_is_not_taken_for_a_blur() -> None:
+    level = Range(0, 255)
+    seen = InputStatistics(
+        (level, level, level), Range(10, 20), Range(4, 8), Range(0.3, 0.6), Range(0, 1)
+    )
+    assert check_input(InputMeasurement((100, 100, 100), 60, 6, 0.0), seen) is None
+    assert check_input(InputMeasurement((100, 100, 100), 30, 3, 0.0), seen) is None
+    found = check_input(InputMeasurement((100, 100, 100), 30, 2, 0.0), seen)
+    assert found is not None
+    assert found[0] is Reason.BLURRED_FRAME
+
+
 def test_statistics_span_what_was_measured() -> None:
     seen = collect_statistics(
-        [InputMeasurement((1, 2, 3), 10, 5), InputMeasurement((3, 2, 1), 8, 6)]
+        [InputMeasurement((1, 2, 3), 10, 5, 0.25), InputMeasurement((3, 2, 1), 8, 6, 0.0)]
     )
     assert seen.channel_means == (Range(1, 3), Range(2, 2), Range(1, 3))
     assert seen.contrast == Range(8, 10)
     assert seen.sharpness == Range(5, 6)
+    assert seen.relative_sharpness == Range(0.5, 0.75)
+    assert seen.clipped == Range(0.0, 0.25)
 
 
 def test_statistics_of_nothing_are_refused() -> None:
     with pytest.raises(CalibrationError, match="no normal picture"):
         collect_statistics([])
+
+
+def real_frames(shared: Path, name: str) -> tuple[list[Path], list[Path], Geometry]:
+    """Normal training pictures, and test pictures with and without defects."""
+    folder = shared / "data" / name
+    if name == "mvtec_3d_rgb/tire":
+        normals = sorted(folder.glob("train/good/*.png"))
+        return normals, sorted(folder.glob("test/*/*.png")), Geometry((304, 400))
+    table, size = {
+        "magnetic_tile": ("split.csv", (256, 256)),
+        "kolektorsdd": ("index.csv", (640, 256)),
+    }[name]
+    with (folder / table).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    train = [
+        folder / row["image"] for row in rows if row["split"] == "train" and row["defect"] == "0"
+    ]
+    return train, [folder / row["image"] for row in rows if row["split"] == "test"], Geometry(size)
+
+
+Fault = Callable[[ByteImage], ByteImage]
+
+
+def _gain(factor: float) -> Fault:
+    return lambda frame: np.clip(frame * factor, 0, 255).astype(np.uint8)
+
+
+def _blur(deviation: float) -> Fault:
+    return lambda frame: np.asarray(cv2.GaussianBlur(frame, (0, 0), deviation), dtype=np.uint8)
+
+
+# The sizes that runtime/README.md promises to find at that very frame, of network pixels.
+PROMISED: dict[str, tuple[Fault, Reason]] = {
+    "dark": (_gain(0.1), Reason.BAD_EXPOSURE),
+    "saturated": (_gain(10.0), Reason.BAD_EXPOSURE),
+    "out of focus": (_blur(3.0), Reason.BLURRED_FRAME),
+}
+
+
+@pytest.mark.parametrize("name", ["magnetic_tile", "kolektorsdd", "mvtec_3d_rgb/tire"])
+def test_on_real_surfaces_each_fault_of_the_promised_size_is_found_and_no_part_trips_it(
+    shared: Path, name: str
+) -> None:
+    train, test, geometry = real_frames(shared, name)
+    seen = collect_statistics(measure_input(preprocess(read_picture(p), geometry)) for p in train)
+    inputs = [preprocess(read_picture(path), geometry) for path in test[::2]]
+    assert len(inputs) > 10
+    false_alarms = [check_input(measure_input(pixels), seen) for pixels in inputs]
+    assert false_alarms == [None] * len(inputs)
+    for what, (fault, reason) in PROMISED.items():
+        found = [check_input(measure_input(fault(pixels)), seen) for pixels in inputs]
+        missed = [
+            each for each in found if each is None or each[0] not in (reason, Reason.BAD_EXPOSURE)
+        ]
+        assert missed == [], (what, len(missed), len(found))
 
 
 def test_it_is_cheap(part: Part, statistics: InputStatistics) -> None:

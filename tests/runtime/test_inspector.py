@@ -474,3 +474,13 @@ def test_a_score_error_of_the_engine_itself_is_invalid_output(
 ) -> None:
     decision = scripted(ScoreError("the plan gave NaN")).inspect(part(11))
     assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.INVALID_OUTPUT)
+
+
+def test_a_warm_up_runs_the_engine_once_and_a_closed_inspector_has_none(manifest: Manifest) -> None:
+    engine = FakeEngine(input_size_hw=SIZE_HW)
+    inspector = Inspector(engine, manifest, precision="fp32", package_id="0" * 64)
+    inspector.warm_up()
+    assert engine.calls == 1
+    inspector.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        inspector.warm_up()

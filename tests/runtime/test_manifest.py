@@ -76,6 +76,14 @@ def test_a_manifest_comes_back_as_it_was(whole: Manifest) -> None:
     assert manifest_from_json(canonical_json(manifest_to_dict(cut))) == cut
 
 
+def test_the_confidence_of_a_risk_comes_back_and_may_be_absent(whole: Manifest) -> None:
+    fp32 = whole.precisions["fp32"]
+    sure = replace(fp32, risk=replace(fp32.risk, confidence=0.95))
+    manifest = replace(whole, precisions={"fp32": sure})
+    assert manifest_from_json(canonical_json(manifest_to_dict(manifest))) == manifest
+    assert b"confidence" not in canonical_json(manifest_to_dict(whole))
+
+
 def test_every_field_is_needed(whole: Manifest, changed: Callable[..., bytes]) -> None:
     for path in paths(manifest_to_dict(whole)):
         if "tools" in path[:-1] or (path[0] == "golden" and len(path) == 2):
@@ -126,9 +134,9 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("schema",), 1, "has schema 1, this ssn-edge reads 2; update ssn-edge"),
+        (("schema",), 2, "has schema 2, this ssn-edge reads 3; update ssn-edge"),
         (("schema",), True, "has schema True"),
-        (("schema",), 2.0, "schema is not a whole number"),
+        (("schema",), 3.0, "schema is not a whole number"),
         (("name",), 3, "manifest.name is not a text"),
         (("colour_order",), "rgb", "colour_order is not one of bgr"),
         (("scoring_rule",), "mean", "not one of classification, map_max, combined"),
@@ -156,6 +164,7 @@ def test_a_value_of_another_type_is_refused_or_read_but_never_another_error(
         (("frame_size_hw",), [480, 640.5], "frame_size_hw is not of whole numbers"),
         (("frame_size_hw",), [0, 640], "frame_size_hw is 0 x 640"),
         (("input_statistics", "contrast"), [5, 4], "holds nothing"),
+        (("input_statistics", "clipped"), [0.0], "not a list of 2 numbers"),
         (("input_statistics", "channel_means"), [[1, 2]], "not of 3 channels"),
         (("golden", 0, "expected"), {}, "does not expect something of each precision"),
         (("golden", 0, "picture"), "golden/9.png", "names golden/9.png, which is not among"),
@@ -188,13 +197,13 @@ def test_a_precision_that_is_none_is_refused(whole: Manifest) -> None:
         b"{",
         b"[]",
         b"null",
-        b'{"schema":2,"schema":1}',
+        b'{"schema":3,"schema":1}',
         b"\xff\xfe{}",
         b"[" * 100_000,
         b'{"a":' * 900 + b"1" + b"}" * 900,
-        b'{"schema":2,"x":NaN}',
-        b'{"schema":2,"x":1e999}',
-        b'{"schema":2,"x":"\\ud800"}',
+        b'{"schema":3,"x":NaN}',
+        b'{"schema":3,"x":1e999}',
+        b'{"schema":3,"x":"\\ud800"}',
     ],
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
@@ -223,3 +232,5 @@ def test_ranges_and_shares_are_checked_where_they_are_made() -> None:
         Range(float("nan"), 1)
     with pytest.raises(ConfigError, match="is a share"):
         Risk(max_false_reject=-0.1, normals=3, supported=True)
+    with pytest.raises(ConfigError, match="a confidence of 1"):
+        Risk(max_false_reject=0.1, normals=3, supported=True, confidence=1.0)

@@ -285,8 +285,8 @@ def test_an_unknown_schema_is_refused(
     package_contents: Contents, refused: Callable[[bytes], str]
 ) -> None:
     manifest, entries = package_contents
-    contents = all_contents((replace(manifest, schema=3), entries))
-    assert "has schema 3, this ssn-edge reads 2" in refused(stored(contents))
+    contents = all_contents((replace(manifest, schema=4), entries))
+    assert "has schema 4, this ssn-edge reads 3" in refused(stored(contents))
 
 
 def test_a_model_that_needs_other_files_is_refused(

@@ -46,7 +46,14 @@ fitted = st.builds(
     thresholds=thresholds,
     engine=st.sampled_from(["fake", "tensorrt"]),
     engine_sha256=st.just(ENGINE),
-    risk=st.none() | st.builds(Risk, st.floats(0, 1), st.integers(0, 9999), st.booleans()),
+    risk=st.none()
+    | st.builds(
+        Risk,
+        st.floats(0, 1),
+        st.integers(0, 9999),
+        st.booleans(),
+        st.none() | st.floats(0.5, 0.999),
+    ),
 )
 precisions = st.dictionaries(st.sampled_from(["fp32", "fp16", "int8"]), fitted, max_size=3)
 corners = st.tuples(st.integers(0, 127), st.integers(0, 95))

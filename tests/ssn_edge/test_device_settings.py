@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssn_edge.device_settings import SettingsChange, change_settings_with
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.settings_store import SettingsStore
 from tests.end_to_end.chain import Outcome, ssn_edge
@@ -50,6 +52,28 @@ def device(tmp_path: Path, make_package: Callable[..., Path]) -> Device:  # noqa
     folder = tmp_path / "device"
     folder.mkdir()
     return Device(folder, make_package())
+
+
+@pytest.mark.parametrize("change", [("--region", "region.png"), ("--review", "-9,2.5")])
+def test_what_changes_who_passes_takes_the_promise_away(
+    device: Device, change: tuple[str, ...]
+) -> None:
+    """A bound is on the verdicts as they were: another region or review zone has none."""
+    risk = Risk(0.01, 300, True, 0.95)
+    with Inspector.open(device.folder / "part.ssn", engine="onnxruntime-cpu") as inspector:
+        thresholds = SettingsChange(device.folder / "part.ssn", image_threshold=1.5, risk=risk)
+        change_settings_with(inspector, device.store, thresholds)
+    mask = np.zeros((96, 128), dtype=np.uint8)
+    mask[:48] = 255
+    (device.folder / "region.png").write_bytes(encode_png(mask))
+    kept = device.set("--note", "the same")["precisions"]["fp32"]["risk"]
+    assert kept == {
+        "max_false_reject": 0.01,
+        "normals": 300,
+        "supported": True,
+        "confidence": 0.95,
+    }
+    assert device.set(*change)["precisions"]["fp32"]["risk"] is None
 
 
 def test_a_threshold_is_set_bound_to_the_engine_and_used(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic_ns, time_ns
@@ -27,6 +28,7 @@ from ssn_edge_runtime.line.frame_desk import FrameDesk
 from ssn_edge_runtime.line.intake import Intake
 from ssn_edge_runtime.line.ledger import TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
+from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, SettingsChanges
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
 from ssn_edge_runtime.line.wall_clock import WallClock
@@ -62,6 +64,7 @@ class Authority:
         open_journal: Opens the journal once engine and cameras are up, so that a line that never
             came up writes nothing; without it the journal is open already.
         start_detail: More that the start event is to say.
+        on_settings: Told the file and the recipe whenever other settings came to be in force.
 
     Raises:
         ConfigError: Options that do not go together.
@@ -82,6 +85,7 @@ class Authority:
         inhibit: Inhibit | None = None,
         open_journal: Callable[[], None] | None = None,
         start_detail: Mapping[str, Scalar] | None = None,
+        on_settings: Callable[[str, str | None], None] = lambda settings, recipe: None,
     ) -> None:
         if not cameras:
             raise ConfigError("a line needs a camera")
@@ -121,6 +125,8 @@ class Authority:
         self._intake = Intake(
             options, self._cameras, self._ledger, self._delivery, self._frames, self._states
         )
+        self._settings = SettingsChanges(self._engine, self._delivery, on_settings)
+        self._changes: deque[SettingsChange] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
@@ -130,6 +136,7 @@ class Authority:
             self._cameras,
             self._frames,
             self._delivery,
+            self._settings,
             options,
             self._states,
             self._step_up,
@@ -193,6 +200,27 @@ class Authority:
             ConfigError: No 32 bit count, or nothing of this line depends on an encoder.
         """
         self._intake.encoder(count, at_ns)
+        self._wake()
+
+    def use_settings(
+        self, settings: str | None, recipe: str | None = None, *, on_done: OnSettings
+    ) -> None:
+        """Have parts judged with other settings or another recipe. Safe from any thread.
+
+        No part waits for it and none is lost: those whose frames the engine has are judged with the
+        old settings, the next ones with the new, and each record names its own. What is refused
+        leaves the old ones in force. Both are events.
+
+        Args:
+            settings: A file that does not change, such as a version that the store keeps: an engine
+                that is started again reads it again. None for the one in force.
+            recipe: Which of their recipes; None for the general settings.
+            on_done: Told None once they are in force, or why they are not, in the line's own
+                thread: it must not wait.
+        """
+        self._changes.append(SettingsChange(settings, recipe, on_done))
+        if self._is_over:
+            self._take_changes()
         self._wake()
 
     def stop(self) -> None:
@@ -282,6 +310,7 @@ class Authority:
         self._intake.tick(now_ns)
         self._frames.admit(monotonic_ns())
         self._ledger.expire(monotonic_ns())
+        self._settings.feed()
         self._engine.feed()
         self._release()
         self._delivery.signals.due(monotonic_ns())
@@ -346,6 +375,8 @@ class Authority:
         self._is_over = True
         self._intake.is_open = False
         self._intake.take()
+        self._take_changes()
+        self._settings.end()
         self._workers.end(self.options.stop_grace_s)
         for camera in self._cameras.values():
             camera.close()
@@ -390,7 +421,19 @@ class Authority:
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
+        self._take_changes()
         self._intake.take()
+
+    def _take_changes(self) -> None:
+        while self._changes:
+            try:
+                change = self._changes.popleft()
+            except IndexError:
+                return
+            if self._is_over:
+                change.on_done("the line ended")
+            else:
+                self._settings.ask(change)
 
     # State
 
@@ -402,20 +445,32 @@ class Authority:
             return
         if self._open_journal is not None:
             self._begin_journal()
-        self._go_to(LineState.INITIALIZED, "engine and cameras are up")
+        granted = {worker.name: "; ".join(worker.granted) for worker in self._workers.all}
+        self._go_to(
+            LineState.INITIALIZED,
+            "engine and cameras are up",
+            {name: text for name, text in granted.items() if text},
+        )
         self._go_to(LineState.READY, "all is ready")
         is_single = self.options.max_parts == 1
         self._go_to(
             LineState.SINGLE_EXECUTION if is_single else LineState.CONTINUOUS_EXECUTION, "started"
         )
 
-    def _go_to(self, state: LineState, cause: str) -> None:
+    def _go_to(
+        self, state: LineState, cause: str, more: Mapping[str, Scalar] | None = None
+    ) -> None:
         if state is self._states.state:
             return
         change = self._states.go_to(state, cause, monotonic_ns())
         self._delivery.note(
             EventKind.STATE,
-            {"before": change.before.value, "after": change.after.value, "cause": cause},
+            {
+                "before": change.before.value,
+                "after": change.after.value,
+                "cause": cause,
+                **(more or {}),
+            },
         )
         self._show()
         if self._on_status is not None:
@@ -432,5 +487,10 @@ def _priority(event: tuple[selectors.SelectorKey, int]) -> int:
 
 def _worker_status(worker: WorkerProcess) -> WorkerStatus:
     return WorkerStatus(
-        worker.name, worker.state.value, worker.pid, worker.budget.ever, worker.ending
+        worker.name,
+        worker.state.value,
+        worker.pid,
+        worker.budget.ever,
+        worker.ending,
+        worker.granted,
     )

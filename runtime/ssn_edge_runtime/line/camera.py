@@ -75,6 +75,7 @@ class Camera:
                 "reopen_attempts": self._options.reopen_attempts,
                 "reopen_pause_s": self._options.reopen_pause_s,
                 "last": None if last is None else {"slot": last.slot, "shape": list(last.shape)},
+                **self._options.asks(below=1),
             },
             [self._frames.writer_fd],
             now_ns,

@@ -17,6 +17,7 @@ from ssn_edge_runtime.line.messages import Message
 from ssn_edge_runtime.line.shared_frames import FrameMap
 from ssn_edge_runtime.line.worker_side import (
     WorkerLink,
+    ask_the_system,
     call_factory,
     report_failure,
     set_up_logging,
@@ -190,6 +191,7 @@ def main() -> None:
     frames = FrameMap(
         memory.whole("fd"), memory.whole("bytes"), memory.whole("slot_bytes"), is_writer=True
     )
+    granted = ask_the_system(setup)
     single_thread_opencv()
     try:
         source = cast(Source, call_factory(setup))
@@ -199,6 +201,7 @@ def main() -> None:
                 name=source.name,
                 is_live=source.is_live,
                 tells_exposure=source.tells_exposure,
+                granted=granted,
             )
             settle()
             link.start_pulse()

@@ -7,6 +7,8 @@
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
     encoder 123456              (nothing: where the belt is)
+    recipe brass                recipe brass                    (in force from the next frame on)
+    recipe                      recipe                          (the general settings)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -127,11 +129,22 @@ class _Talk:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
+        elif words[0] == "recipe" and len(words) <= 2:
+            self._owed += 1
+            recipe = words[1] if len(words) == 2 else None
+            self._authority.use_settings(
+                None, recipe, on_done=lambda refusal: self._switched(words, refusal)
+            )
         else:
             self.say(
-                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'state' or 'status' is "
-                "wanted, ID a number above 0"
+                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', 'state' "
+                "or 'status' is wanted, ID a number above 0"
             )
+
+    def _switched(self, words: list[str], refusal: str | None) -> None:
+        self._owed -= 1
+        self.say(" ".join(words) if refusal is None else f"error: {refusal}")
+        self.on_answered()
 
 
 def _asked(words: list[str]) -> tuple[int, str | None, str | None] | None:

@@ -315,6 +315,11 @@ class Delivery:
         decision, frame, identity = part.decision, part.frame, self.identity
         assert decision is not None
         stamp = self._stamps.pop(part.sequence, None)
+        settings_id = self._settings_id if identity is None else identity.settings_id
+        recipe = None if identity is None else identity.recipe
+        if decision.raw_score is not None or decision.settings_id is not None:
+            # It may be recorded after a change, and was judged before it.
+            settings_id, recipe = decision.settings_id, decision.recipe
         decided_ns = now_ns if part.decided_ns is None else part.decided_ns
         return DecisionRecord(
             sequence=part.sequence,
@@ -335,8 +340,8 @@ class Delivery:
             overlay=part.pictures.overlay,
             timings_ms=_timings(part, decision, decided_ns, now_ns),
             package_id=None if identity is None else identity.package_id,
-            settings_id=self._settings_id if identity is None else identity.settings_id,
-            recipe=None if identity is None else identity.recipe,
+            settings_id=settings_id,
+            recipe=recipe,
             precision=None if identity is None else identity.precision,
             engine=None if identity is None else identity.engine,
             engine_sha256=None if identity is None else identity.engine_sha256,

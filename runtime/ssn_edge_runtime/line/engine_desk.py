@@ -102,6 +102,7 @@ class EngineDesk:
             "memories": memories,
             "pictures_folder": None if kept is None else str(kept.folder),
             "pictures_keep": None if kept is None else kept.keep.value,
+            **self._options.asks(below=2),
         }
         self.worker.start(setup, fds, now_ns)
 
@@ -187,9 +188,9 @@ def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[
         return _invalid("the engine's answer contradicts itself")
     threshold = None if identity is None else identity.threshold
     if None not in (threshold, decision.threshold) and threshold != decision.threshold:
-        return _invalid("the engine used another threshold than it opened with")
-    if identity is not None and decision.settings_id not in (None, identity.settings_id):
-        return _invalid("the engine used other settings than it opened with")
+        return _invalid("the engine used another threshold than the one in force")
+    if identity is not None and not _is_of(decision, identity):
+        return _invalid("the engine used other settings than those in force")
     if decision.verdict is not Verdict.PASS:
         return decision, count
     if identity is None or decision.raw_score is None or decision.threshold is None:
@@ -199,6 +200,13 @@ def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[
     ):
         return _invalid("the engine passed a defect above the minimum area")
     return decision, count
+
+
+def _is_of(decision: Decision, identity: JudgeIdentity) -> bool:
+    """Whether a decision was made with the settings in force; without a score it may name none."""
+    if decision.raw_score is None:
+        return decision.settings_id in (None, identity.settings_id)
+    return (decision.settings_id, decision.recipe) == (identity.settings_id, identity.recipe)
 
 
 def _invalid(detail: str) -> tuple[Decision, int]:

@@ -11,6 +11,7 @@ import logging
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import FrameMap
 from ssn_edge_runtime.line.worker_side import (
     WorkerLink,
+    ask_the_system,
     call_factory,
     report_failure,
     set_up_logging,
@@ -35,6 +37,9 @@ from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame
 
 IDLE_S = 0.5
+WARM_UP_EVERY_S = 2.0
+"""Without a job for so long, the engine runs once on nothing: a part that comes after a pause then
+finds caches and clocks as in the middle of a shift."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +92,26 @@ def serve(
     Their folder is made for the first of them, so that a line that never judged leaves nothing.
     """
     is_open = False
+    worked_s = monotonic()
     while True:
         message = link.receive(IDLE_S)
         if message is None:
             gc.collect()
+            if monotonic() - worked_s >= WARM_UP_EVERY_S:
+                link.busy(True)
+                warm_up(judge)
+                link.busy(False)
+                worked_s = monotonic()
             continue
+        worked_s = monotonic()
         if message.kind == "stop":
             return
+        if message.kind == "settings":
+            link.busy(True)
+            told = take_settings(judge, message)
+            link.busy(False)
+            link.send("settings", **told)
+            continue
         if message.kind != "job":
             continue
         link.busy(True)
@@ -122,6 +140,40 @@ def serve(
         except StorageError as error:  # the journal is the truth; it has the verdict
             logger.warning("%s; the line goes on without pictures", error)
             pictures = None
+
+
+def warm_up(judge: Judge) -> None:
+    """Keep the judge warm, where it knows how; a failure shows with the next part."""
+    run_once = getattr(judge, "warm_up", None)
+    if run_once is None:
+        return
+    try:
+        run_once()
+    except Exception as error:  # noqa: BLE001 - no part is at stake here
+        logger.warning("the warm-up of an idle engine failed: %s", error)
+
+
+def take_settings(judge: Judge, message: Message) -> dict[str, object]:
+    """Judge with other settings from the next job on; what is in force now, or the refusal."""
+    apply_settings = getattr(judge, "apply_settings", None)
+    if apply_settings is None:
+        return {"refused": "what judges here takes no settings"}
+    try:
+        apply_settings(Path(message.text("settings")), message.text_or_none("recipe"))
+    except Exception as error:  # noqa: BLE001 - the old ones stay in force, and the line goes on
+        return {"refused": " ".join(str(error).split())[:500] or repr(error)[:500]}
+    return {"refused": None, **in_force(judge)}
+
+
+def in_force(judge: Judge) -> dict[str, object]:
+    """By what its answers are to be checked."""
+    thresholds = getattr(judge, "thresholds", None)
+    return {
+        "threshold": None if thresholds is None else thresholds.image,
+        "min_area_px": None if thresholds is None else thresholds.min_area_px,
+        "settings_id": getattr(judge, "settings_id", None),
+        "recipe": getattr(judge, "recipe", None),
+    }
 
 
 def open_pictures(setup: Message) -> PictureFollower | None:
@@ -159,19 +211,16 @@ def open_frames(setup: Message) -> dict[str, FrameMap]:
     return cameras
 
 
-def tell_ready(link: WorkerLink, judge: Judge) -> None:
+def tell_ready(link: WorkerLink, judge: Judge, granted: list[str]) -> None:
     """Say what judges, and by which threshold its answers are to be checked."""
-    thresholds = getattr(judge, "thresholds", None)
     link.send(
         "ready",
         package_id=judge.package_id,
         precision=judge.precision,
         engine=judge.engine_name,
         engine_sha256=judge.engine_sha256,
-        threshold=None if thresholds is None else thresholds.image,
-        min_area_px=None if thresholds is None else thresholds.min_area_px,
-        settings_id=getattr(judge, "settings_id", None),
-        recipe=getattr(judge, "recipe", None),
+        **in_force(judge),
+        granted=granted,
     )
 
 
@@ -180,6 +229,7 @@ def main() -> None:
     set_up_logging()
     link, setup = WorkerLink.from_arguments()
     cameras = open_frames(setup)
+    granted = ask_the_system(setup)
     single_thread_opencv()
     try:
         opened = cast(AbstractContextManager[Judge], call_factory(setup))
@@ -188,7 +238,7 @@ def main() -> None:
             answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
             settle()
             pictures = open_pictures(setup)
-            tell_ready(link, judge)
+            tell_ready(link, judge, granted)
             link.start_pulse()
             with ExitStack() as opened_pictures:
                 serve(link, judge, cameras, pictures, opened_pictures)

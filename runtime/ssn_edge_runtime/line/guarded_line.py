@@ -39,6 +39,7 @@ def run_guarded_line(
     on_end: Callable[[LineSummary], None] | None = None,
     inhibit: Inhibit | None = None,
     start_detail: Mapping[str, Scalar] | None = None,
+    on_settings: Callable[[str, str | None], None] = lambda settings, recipe: None,
 ) -> LineSummary:
     """Judge with a deadline: whatever hangs, each part has its verdict, and a worker is killed.
 
@@ -62,6 +63,7 @@ def run_guarded_line(
         on_end: Called once with the summary, also when the run ends with an error.
         inhibit: Asked before each pass; a reason and a detail make it `unknown`.
         start_detail: More that the start event is to say.
+        on_settings: Told the file and the recipe whenever other settings came to be in force.
 
     Returns:
         The summary.
@@ -89,6 +91,7 @@ def run_guarded_line(
         open_journal=open_journal,
         inhibit=inhibit,
         start_detail=start_detail,
+        on_settings=on_settings,
     )
     began_s = perf_counter()
     try:

@@ -70,6 +70,13 @@ class Message:
             raise MessageError(f"{name} is {value!r}, neither true nor false")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts."""
+        value = self.raw(name)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise MessageError(f"{name} is no list of texts")
+        return tuple(value)
+
     def inner(self, name: str) -> Message:
         """An object within."""
         value = self._fields.get(name)

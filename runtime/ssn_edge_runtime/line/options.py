@@ -80,6 +80,12 @@ class LineOptions:
         clock_step_ns: A step of the wall clock beyond this is an event.
         stop_grace_s: How long a worker may take to end before it is killed.
         pictures: Whose masks and overlays are kept; None for nobody's.
+        realtime: The authority's real-time priority, if it asked for one: capture workers ask for
+            one less, the engine's for two less, so that an engine that takes every core leaves
+            deadlines and frames their time.
+        lock_memory: Whether the workers ask that their memory is never swapped out.
+        waits_for_engine: An engine that cannot be opened yet is tried again every
+            `ENGINE_TRIED_EVERY_NS`, and the line stays Preoperational; else it ends the run.
     """
 
     trigger: TriggerKind = TriggerKind.FREE
@@ -98,6 +104,9 @@ class LineOptions:
     clock_step_ns: int = 500_000_000
     stop_grace_s: float = 2.0
     pictures: PicturesKept | None = None
+    realtime: int | None = None
+    lock_memory: bool = False
+    waits_for_engine: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""
@@ -111,6 +120,11 @@ class LineOptions:
             raise ConfigError("2 spare frame slots or more are needed: one is always being filled")
         if not self.frame_timeout_s > 0 or not self.reopen_pause_s > 0 or self.reopen_attempts < 0:
             raise ConfigError("frame timeout and reopening pause must be above 0")
+
+    def asks(self, *, below: int) -> dict[str, object]:
+        """What a worker is to ask of the system, `below` the authority."""
+        priority = None if self.realtime is None else max(1, self.realtime - below)
+        return {"realtime": priority, "lock_memory": self.lock_memory}
 
     @property
     def drops(self) -> bool:

@@ -95,6 +95,10 @@ class StateMachine:
         """Since when, on the monotonic clock."""
         return self._since_ns
 
+    def explain(self, cause: str) -> None:
+        """Say anew why the machine is where it is."""
+        self._cause = cause
+
     def can_go_to(self, state: LineState) -> bool:
         """Whether the table has that step."""
         return state in ALLOWED[self._state]

@@ -22,6 +22,7 @@ class WorkerStatus:
         pid: Its process, while there is one.
         restarts: How often it was started again.
         ending: Why the last one ended.
+        granted: What it asked the system for, and whether it was granted, a line each.
     """
 
     name: str
@@ -29,6 +30,7 @@ class WorkerStatus:
     pid: int | None
     restarts: int
     ending: str
+    granted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,15 +118,18 @@ class WorkerProcess:
 
     def __init__(self, name: str, command: WorkerCommand, limits: WorkerLimits) -> None:
         self.name = name
+        self.command = command
+        """What the next process of it runs."""
         self.state = WorkerState.GONE
         self.budget = RestartBudget(limits)
         self.start_at_ns: int | None = 0
         self.ending = ""
         """Why the last one ended."""
+        self.granted: tuple[str, ...] = ()
+        """What it asked the system for, and whether it was granted, a line each."""
         self.incarnation = 0
         self.socket: socket.socket | None = None
         self.exit_fd = -1
-        self._command = command
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._started_ns = 0
@@ -156,7 +159,7 @@ class WorkerProcess:
         ours, theirs = link_pair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._command.module, str(theirs.fileno())],
+                [sys.executable, "-m", self.command.module, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *fds),
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -172,8 +175,8 @@ class WorkerProcess:
         self.send(
             "setup",
             parent=os.getpid(),
-            factory=self._command.factory,
-            arguments=dict(self._command.arguments),
+            factory=self.command.factory,
+            arguments=dict(self.command.arguments),
             **setup,
         )
 
@@ -210,8 +213,9 @@ class WorkerProcess:
             self._busy_since_ns = message.whole_or_none("busy_since_ns")
         return None
 
-    def ready(self, now_ns: int) -> None:
+    def ready(self, now_ns: int, granted: tuple[str, ...] = ()) -> None:
         """It said that it is ready."""
+        self.granted = granted
         self.state = WorkerState.RUNNING
         self._beat_ns = now_ns
 

@@ -18,6 +18,7 @@ from typing import cast
 
 from ssn_edge_runtime.errors import SsnEdgeError
 from ssn_edge_runtime.line.messages import LARGEST_MESSAGE, Message, decode, encode
+from ssn_edge_runtime.supervision.process import ask_realtime, lock_memory
 
 BEAT_S = 0.1
 EXIT_ORPHANED = 9
@@ -121,6 +122,21 @@ def single_thread_opencv() -> None:
     except ImportError:
         return
     cv2.setNumThreads(1)
+
+
+def ask_the_system(setup: Message) -> list[str]:
+    """Ask for what the set-up wants of priority and memory; what was granted, a line each.
+
+    A process inherits the authority's real-time priority: it takes its own, lower one before it
+    loads anything that starts threads.
+    """
+    granted = []
+    priority = setup.whole_or_none("realtime")
+    if priority is not None:
+        granted.append(str(ask_realtime(priority)))
+    if setup.flag("lock_memory"):
+        granted.append(str(lock_memory()))
+    return granted
 
 
 def report_failure(link: WorkerLink, error: SsnEdgeError) -> None:

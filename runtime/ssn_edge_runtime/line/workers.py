@@ -16,11 +16,15 @@ from ssn_edge_runtime.line.frame_desk import FrameDesk
 from ssn_edge_runtime.line.ledger import JobFate
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
-from ssn_edge_runtime.line.states import StateMachine
-from ssn_edge_runtime.line.worker_process import WorkerProcess, WorkerState
+from ssn_edge_runtime.line.settings_changes import SettingsChanges
+from ssn_edge_runtime.line.states import LineState, StateMachine
+from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerProcess, WorkerState
 from ssn_edge_runtime.record import EventKind
 
 MESSAGES_A_TURN = 64
+WAITING = "waits for an engine"
+"""Begins the cause of a line that is Preoperational because of it."""
+ENGINE_TRIED_EVERY_NS = 3 * SECOND_NS
 LINK_PRIORITY = 1
 EXIT_PRIORITY = 2
 
@@ -36,6 +40,7 @@ class Workers:
         cameras: By key.
         frames: Takes what cameras say.
         delivery: Records and counts.
+        settings: Changes of what the engine judges with.
         options: Of the line.
         states: Of the line.
         on_ready: Called when a worker has become ready.
@@ -51,6 +56,7 @@ class Workers:
         cameras: Mapping[str, Camera],
         frames: FrameDesk,
         delivery: Delivery,
+        settings: SettingsChanges,
         options: LineOptions,
         states: StateMachine,
         on_ready: Callable[[], None],
@@ -63,7 +69,9 @@ class Workers:
         self._cameras = cameras
         self._frames = frames
         self._delivery = delivery
+        self._settings = settings
         self._states = states
+        self._is_engine_awaited = False
         self._watched: dict[str, tuple[int, int]] = {}
 
     def look_after(self, now_ns: int) -> None:
@@ -149,7 +157,7 @@ class Workers:
             identity = JudgeIdentity.of(message)
             before = self._engine.identity
             self._engine.identity = self._delivery.identity = identity
-            worker.ready(now_ns)
+            worker.ready(now_ns, message.texts("granted"))
             if before is not None and before != identity:
                 raise EngineError(
                     f"the engine came back as another one ({identity.engine}, "
@@ -168,6 +176,8 @@ class Workers:
                     },
                 )
             self.on_ready()
+        elif message.kind == "settings":
+            self._settings.answered(message)
         elif message.kind == "failed":
             self._worker_failed(worker, message, EngineError)
         else:
@@ -182,7 +192,7 @@ class Workers:
                     f"{camera.source}: does not tell when a frame was exposed, so that an old one "
                     "could be taken for a new part's; it cannot be used with triggers"
                 )
-            camera.worker.ready(now_ns)
+            camera.worker.ready(now_ns, message.texts("granted"))
             self.on_ready()
         elif message.kind == "failed":
             self._worker_failed(camera.worker, message, SourceError)
@@ -196,6 +206,14 @@ class Workers:
         kind = getattr(errors, message.text("error"), otherwise)
         if not (isinstance(kind, type) and issubclass(kind, SsnEdgeError)):
             kind = otherwise
+        if (
+            self.options.waits_for_engine
+            and kind is EngineError
+            and self._states.state is LineState.PREOPERATIONAL
+        ):
+            self._is_engine_awaited = True  # its process ends now
+            self._states.explain(f"{WAITING}: {message.text('detail')}")
+            return
         raise kind(f"{message.text('detail')} (the line was {self._states.state})")
 
     def _exited(self, worker: WorkerProcess) -> None:
@@ -207,8 +225,13 @@ class Workers:
         camera = self._camera_of(worker)
         if camera is None:
             self._engine.worker_gone(now_ns)
+            self._settings.worker_gone()
         else:
             camera.worker_gone()
+        if self._is_engine_awaited and camera is None:
+            self._is_engine_awaited = False
+            worker.start_at_ns = now_ns + ENGINE_TRIED_EVERY_NS
+            return
         if self.is_stopping:
             return  # what is in flight has its deadline
         start_at_ns = worker.budget.take(now_ns)

@@ -157,6 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--deadline-ms", type=float, required=True, help="the line's deadline")
     parser.add_argument("--takes-triggers", action="store_true", help="the line takes triggers")
     options = parser.parse_args(arguments)
+    # One that is started again inherits the authority's priority, which is not for clients.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

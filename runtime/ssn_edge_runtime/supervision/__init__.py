@@ -17,7 +17,7 @@ from ssn_edge_runtime.supervision.process import (
 )
 from ssn_edge_runtime.supervision.restart_budget import RestartBudget
 from ssn_edge_runtime.supervision.shifts import Shift, ShiftCalendar
-from ssn_edge_runtime.supervision.supervisor import FixedSettings, Overrides, Supervisor
+from ssn_edge_runtime.supervision.supervisor import Overrides, Supervisor
 
 __all__ = [
     "Alarm",
@@ -25,7 +25,6 @@ __all__ = [
     "AlarmLimits",
     "Alarms",
     "Counts",
-    "FixedSettings",
     "Granted",
     "HardwareWatchdog",
     "Health",

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Protocol
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
-from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
+from ssn_edge_runtime.errors import SsnEdgeError
 from ssn_edge_runtime.record import DecisionRecord, EventKind, EventRecord
 from ssn_edge_runtime.settings import DeviceSettings, LineSettings
 from ssn_edge_runtime.supervision.alarms import Alarm, AlarmLimits, Alarms
 from ssn_edge_runtime.supervision.counters import ShiftCounters
 from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthSampler
+from ssn_edge_runtime.supervision.health_notes import HealthNotes
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
 from ssn_edge_runtime.supervision.journal_reading import verdicts_since
 from ssn_edge_runtime.supervision.notify import Notifier
@@ -48,27 +49,6 @@ class AppliesSettings(Protocol):
     def apply_settings(self, settings: Path, recipe: str | None = None) -> None:
         """Judge with these from the next part on."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class FixedSettings:
-    """Settings that stay for a whole run: those of a line whose engine is another process.
-
-    Args:
-        settings: In force; None for the package's own thresholds.
-        recipe: Which of their recipes.
-    """
-
-    settings: DeviceSettings | None = None
-    recipe: str | None = None
-
-    def apply_settings(self, settings: Path, recipe: str | None = None) -> None:
-        """Refuse others.
-
-        Raises:
-            ConfigError: Always.
-        """
-        raise ConfigError(f"{settings}: is taken when the line is started again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +103,7 @@ class Supervisor:
         self._settings_path = settings_path
         self._overrides = overrides or Overrides()
         self._health = health
+        self._health_notes = HealthNotes()
         self._notifier = notifier or Notifier()
         self._on_alarm = on_alarm
         self._on_record = on_record
@@ -176,12 +157,29 @@ class Supervisor:
     def before_part(self) -> Decision | None:
         """Apply settings that were replaced; `unknown` if the device is too hot to trust."""
         self._heartbeat.begin()
+        self.look_at_settings()
+        return self._overheated()
+
+    def look_at_settings(self) -> None:
+        """Have settings applied whose file was replaced; a look costs microseconds."""
         if self._settings_path is not None:
             state = _file_state(self._settings_path)
             if state not in (None, self._file_state):
                 self._file_state = state
                 self._apply(self._settings_path)
-        return self._overheated()
+
+    def settings_changed(self) -> None:
+        """Take limits and shifts from what the judge has in force now."""
+        line, self._line = self._line, self._limits()
+        self._alarms.use(AlarmLimits.from_settings(self._line))
+        if (line.shifts, line.time_zone) != (self._line.shifts, self._line.time_zone):
+            try:
+                calendar = ShiftCalendar(self._line.shifts, self._line.time_zone)
+            except SsnEdgeError as error:  # such as a zone that only another device knows
+                logger.warning("shifts stay as they were: %s", error)
+                return
+            self._counters = ShiftCounters(calendar)
+            self._is_counting_complete = False
 
     def after_part(self, record: DecisionRecord) -> None:
         """Count a record, and raise what it raises."""
@@ -196,6 +194,10 @@ class Supervisor:
             self._events.append(EventRecord.now(EventKind.ALARM, alarm.detail))
             logger.warning("alarm: %s", alarm)
             self._on_alarm(alarm)
+        if self._health is not None:
+            noted = self._health_notes.look(self._health.latest, now_s)
+            if noted is not None:
+                self._events.append(noted)
         if self.halted is not None and not self._is_halt_told:
             self._is_halt_told = True
             self._events.append(
@@ -275,16 +277,7 @@ class Supervisor:
             detail = " ".join(str(error).split())[:500]
             self._events.append(EventRecord.now(EventKind.SETTINGS, {"refused": detail}))
             return
-        line, self._line = self._line, self._limits()
-        self._alarms.use(AlarmLimits.from_settings(self._line))
-        if (line.shifts, line.time_zone) != (self._line.shifts, self._line.time_zone):
-            try:
-                calendar = ShiftCalendar(self._line.shifts, self._line.time_zone)
-            except SsnEdgeError as error:  # such as a zone that only another device knows
-                logger.warning("shifts stay as they were: %s", error)
-                return
-            self._counters = ShiftCounters(calendar)
-            self._is_counting_complete = False
+        self.settings_changed()
 
 
 def _file_state(path: Path) -> tuple[int, int, int] | None:

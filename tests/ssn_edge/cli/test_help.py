@@ -16,6 +16,7 @@ VERBS = (
     "train",
     "import",
     "evaluate",
+    "calibrate",
     "reproduce",
     "export",
     "build",

@@ -112,6 +112,9 @@ def test_a_promise_that_the_data_cannot_carry_is_called_so(report: Report) -> No
     unsupported = Page(render_report(report)).text
     assert "Fitted for at most 1 % good parts rejected, on 60 normal pictures." in unsupported
     assert "Too few: they can promise 1.7 %." in unsupported
+    sure = Page(render_report(dataclasses.replace(report, risk=Risk(0.01, 60, False, 0.95)))).text
+    assert "1 % good parts rejected, at 95 % confidence, on 60 normal pictures." in sure
+    assert "Too few: they can promise 4.9 %." in sure
     supported = dataclasses.replace(report, risk=Risk(0.05, 60, True))
     assert "Too few" not in render_report(supported)
     assert "without a promise" in render_report(dataclasses.replace(report, risk=None))
@@ -237,7 +240,12 @@ def test_the_security_policy_allows_its_own_style_and_pictures_alone(report: Rep
 def test_every_number_is_in_the_json(report: Report) -> None:
     numbers = json.loads(json.dumps(report_numbers(report), allow_nan=False))
     assert numbers["thresholds"] == {"image": 0.25, "pixel": 0.0, "min_area_px": None}
-    assert numbers["risk"] == {"max_false_reject": 0.01, "normals": 60, "supported": False}
+    assert numbers["risk"] == {
+        "max_false_reject": 0.01,
+        "normals": 60,
+        "supported": False,
+        "confidence": None,
+    }
     assert numbers["verdicts"] == {
         "normal": {"passed": 37, "failed": 2, "unknown": 1},
         "anomalous": {"passed": 3, "failed": 17, "unknown": 0},

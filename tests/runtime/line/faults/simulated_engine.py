@@ -60,6 +60,9 @@ class SimulatedJudge(AbstractContextManager["SimulatedJudge"]):
         part = int(np.frombuffer(frame[0, :4].tobytes(), dtype=np.uint32)[0])
         time.sleep(self._work_s)
         fault = self._plan.fault(part)
+        # First of all: a part that raises must not leave the last one's in force.
+        SimulatedJudge.wrong_job = fault is Fault.WRONG_JOB
+        SimulatedJudge.nonsense = fault is Fault.NONSENSE
         if fault is Fault.RAISES:
             raise EngineError("as planned")
         if fault is Fault.SLOW:
@@ -70,8 +73,6 @@ class SimulatedJudge(AbstractContextManager["SimulatedJudge"]):
             os.kill(os.getpid(), signal.SIGSEGV)
         if fault is Fault.STOPS_ITSELF:
             os.kill(os.getpid(), signal.SIGSTOP)
-        SimulatedJudge.wrong_job = fault is Fault.WRONG_JOB
-        SimulatedJudge.nonsense = fault is Fault.NONSENSE
         logit = float(part % SCORES + 1) * (1 if frame[0, 4] else -1)
         size = (4, 4) if fault is Fault.WRONG_SHAPE else SIZE
         anomaly_map = np.full(size, logit, dtype=np.float32)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,15 @@ CAMERA = "test:?fps=30&width=128&height=96"
 
 
 def start_line(
-    package: Path, output: Path, *more: str, device: tuple[str, ...] = (CAMERA,)
+    package: Path,
+    output: Path,
+    *more: str,
+    device: tuple[str, ...] = (CAMERA,),
+    before: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
+            *before,
             *(sys.executable, "-c", "from ssn_edge.cli import main; main()", "run"),
             *("--device", *device, "--package", str(package), "--output", str(output)),
             *more,
@@ -33,6 +39,49 @@ def start_line(
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         text=True,
     )
+
+
+def _granted(folder: Path) -> dict[str, str]:
+    (event,) = [
+        each
+        for each in simulated_line.read_lines(folder)
+        if each.get("event") == "state" and each["detail"]["after"] == "Initialized"  # type: ignore[index]
+    ]
+    detail = event["detail"]
+    assert isinstance(detail, dict)
+    return {name: detail[name] for name in ("engine", "camera camera")}
+
+
+ASKS = ("--realtime", "20", "--lock-memory", "--max-frames", "3", "--keep", "none")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_what_the_system_does_not_grant_is_said_for_each_process_and_the_line_runs_without(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    drop = ("setpriv", "--bounding-set", "-sys_nice,-ipc_lock")
+    with start_line(package_path, tmp_path, *ASKS, before=drop) as line:
+        _, err = line.communicate(timeout=60)
+    assert line.returncode == 0, err
+    for name, priority in (("engine", 18), ("camera camera", 19)):
+        said = _granted(tmp_path)[name]
+        assert f"real-time priority {priority}: not granted" in said
+        assert "locked memory: not granted" in said
+        assert f"{name}: real-time priority {priority}: not granted" in err
+    assert "real-time priority 20: not granted" in err
+
+
+def test_the_authority_stands_above_the_cameras_and_they_above_the_engine(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    with start_line(package_path, tmp_path, *ASKS) as line:
+        _, err = line.communicate(timeout=60)
+    assert line.returncode == 0, err
+    if "real-time priority 20: not granted" in err:
+        pytest.skip("this process may not ask for a real-time priority")
+    granted = _granted(tmp_path)
+    assert "real-time priority 18: granted" in granted["engine"]
+    assert "real-time priority 19: granted" in granted["camera camera"]
 
 
 def wait_until_judging(line: subprocess.Popen[str]) -> None:

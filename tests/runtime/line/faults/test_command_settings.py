@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,3 +120,62 @@ def test_shadow_mode_and_triggers_that_are_answered_exclude_each_other(
     assert code == 2
     assert "--shadow drives nothing" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_are_replaced_while_the_line_runs_are_taken_and_a_broken_file_is_refused(
+    store: SettingsStore, tmp_path: Path, package_path: Path
+) -> None:
+    first = store.current()
+    assert first is not None
+    with subprocess.Popen(
+        [sys.executable, "-m", "ssn_edge", "run", "--device", CAMERA, "--package",
+         str(package_path), "--keep", "none", "--engine", "onnxruntime-cpu",
+         "--control", "control"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    ) as line:  # fmt: skip
+        try:
+            assert line.stderr is not None
+            assert any("judging with" in said for said in line.stderr)
+            second = store.save(
+                lambda before: replace(
+                    first,
+                    precisions={
+                        "fp32": replace(
+                            first.precisions["fp32"], thresholds=Thresholds(9999.0, 2.0)
+                        )
+                    },
+                    line=LineSettings(deadline_ms=750.0, halt_after=1000),
+                )
+            )
+            _wait_for(tmp_path, lambda line: line.get("settings_id") == second.settings_id)
+            broken = (tmp_path / "settings.json").with_name("broken")
+            broken.write_text("{")
+            broken.replace(tmp_path / "settings.json")
+            _wait_for(tmp_path, lambda line: "refused" in line.get("detail", ()))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+                control.connect(str(tmp_path / "control"))
+                control.sendall(b"recipe unheard\nrecipe\n")
+                with control.makefile() as answers:
+                    assert "unheard" in answers.readline()
+                    assert answers.readline() == "recipe\n"
+        finally:
+            line.terminate()
+            _, complaints = line.communicate(timeout=30)
+    assert line.returncode == 0, complaints
+    found = lines(tmp_path / "decisions")
+    verdicts = [each for each in found if each["kind"] == "verdict"]
+    judged = [each for each in verdicts if each["raw_score"] is not None]
+    by_id = {first.settings_id: ("fail", -9999.0), second.settings_id: ("pass", 9999.0)}
+    assert {each["settings_id"] for each in judged} == set(by_id)
+    for record in judged:
+        assert (record["verdict"], record["threshold"]) == by_id[record["settings_id"]]
+    assert verdicts[-1]["settings_id"] == second.settings_id
+    details = [each["detail"] for each in found if each.get("event") == "settings"]
+    assert {"deadline_ms": 750.0, "taken": "at the next start"} in details
+
+
+def _wait_for(folder: Path, is_there: Callable[[dict[str, Any]], bool]) -> None:
+    until_s = time.monotonic() + 30
+    while not any(is_there(line) for line in lines(folder / "decisions")):
+        assert time.monotonic() < until_s
+        time.sleep(0.05)

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 import pytest
 import simulated_line
 
-from ssn_edge_runtime.sinks import verify_chain
+from ssn_edge_runtime.sinks import audit_log
 
 HERE = Path(__file__).parent
 
@@ -73,4 +73,4 @@ def test_killed_at_any_moment_nothing_that_was_told_is_lost_and_open_triggers_ar
         record = verdicts[int(sequence)]
         assert (record["verdict"], record["reason"]) == (verdict, reason)
     assert any(record["reason"] == "restart" for record in verdicts.values())
-    assert verify_chain(tmp_path / "decisions.jsonl").problems == ()
+    assert audit_log(tmp_path).problems == ()

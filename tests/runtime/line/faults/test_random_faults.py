@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import simulated_line
 
-from ssn_edge_runtime.sinks import verify_chain
+from ssn_edge_runtime.sinks import audit_log
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ def test_whatever_goes_wrong_no_part_passes_unjudged_and_none_is_lost(
     outcome = simulated_line.run_line(tmp_path, simulated_line.plan(5), parts)
     simulated_line.check(outcome)
     simulated_line.check_reasons(outcome)
-    assert verify_chain(tmp_path / "decisions.jsonl").problems == ()
+    assert audit_log(tmp_path).problems == ()

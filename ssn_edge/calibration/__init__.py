@@ -1,0 +1,1 @@
+"""Thresholds for a stated risk, on the package and engine that will run."""

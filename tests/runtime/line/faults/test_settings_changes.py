@@ -1,0 +1,234 @@
+"""Other settings while the line runs: no part waits, and each is held to what judged it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import simulated_line
+
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.arrays import ByteImage
+from ssn_edge_runtime.decision import Thresholds
+from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.options import CAPTURE_MODULE, FreePolicy, TriggerKind, package_command
+from ssn_edge_runtime.line.worker_process import WorkerCommand
+from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
+from ssn_edge_runtime.settings_store import SettingsStore
+from ssn_edge_runtime.sinks import Journal, audit_log
+
+STRICT, LENIENT = -9000.0, 9000.0
+
+
+class Versions:
+    """Two versions of settings, each in a file that stays; both know a lenient recipe."""
+
+    def __init__(self, folder: Path, package: Path) -> None:
+        with Inspector.open(package, engine="onnxruntime-cpu") as inspector:
+            self._of = (inspector.engine_name, inspector.engine_sha256)
+            package_id = inspector.package_id
+        store = SettingsStore(folder / "settings.json")
+        self.files: dict[str, Path] = {}
+        self.thresholds: dict[tuple[str, str | None], float] = {}
+        for number, image in enumerate((STRICT, LENIENT), start=1):
+            recipe = Recipe({"fp32": self._fitted(LENIENT - 1)})
+            settings = DeviceSettings(
+                package_id, {"fp32": self._fitted(image)}, recipes={"lenient": recipe}
+            )
+            store.save(lambda _, settings=settings: settings)  # type: ignore[misc]
+            current = store.current()
+            assert current is not None
+            path = folder / f"settings-{number}.json"
+            self.files[current.settings_id] = path
+            self.thresholds[current.settings_id, None] = image
+            self.thresholds[current.settings_id, "lenient"] = LENIENT - 1
+
+    def _fitted(self, image: float) -> Fitted:
+        return Fitted(Thresholds(image, 2.0), *self._of)
+
+
+@pytest.fixture
+def versions(tmp_path: Path, package_path: Path) -> Versions:
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    return Versions(folder, package_path)
+
+
+@pytest.fixture
+def line(
+    tmp_path: Path, package_path: Path, part: Callable[..., ByteImage], versions: Versions
+) -> Iterator[Callable[..., Authority]]:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(9):
+        np.save(frames / f"{number}.npy", part(number, defect=number % 3 == 0))
+    camera = WorkerCommand(
+        "looping_camera:make", {"folder": str(frames), "period_ms": 10}, CAPTURE_MODULE
+    )
+    with Journal(tmp_path / "out") as journal:
+
+        def make(parts: int | None = None, **more: Any) -> Authority:
+            options = simulated_line.options(
+                trigger=TriggerKind.FREE, policy=FreePolicy.EVERY, max_parts=parts
+            )
+            command = package_command(
+                str(package_path),
+                engine="onnxruntime-cpu",
+                threads=1,
+                settings=str(next(iter(versions.files.values()))),
+            )
+            return Authority({"loop": camera}, command, journal, options, **more)
+
+        yield make
+
+
+def ask(authority: Authority, settings: Path | None, recipe: str | None = None) -> str | None:
+    """What came of a change, asked for in another thread than the line's."""
+    future: Future[str | None] = Future()
+    path = None if settings is None else str(settings)
+    authority.use_settings(path, recipe, on_done=future.set_result)
+    return future.result(30)
+
+
+def while_running(authority: Authority, work: Callable[[], None]) -> None:
+    """Run the line; the work begins once it executes, and its end ends the line."""
+    failures: list[BaseException] = []
+    begun = threading.Event()
+    authority_on_status = authority._on_status
+
+    def look(status: Any) -> None:
+        if status.state.may_pass:
+            begun.set()
+        if authority_on_status is not None:
+            authority_on_status(status)
+
+    authority._on_status = look
+
+    def do() -> None:
+        try:
+            assert begun.wait(60)
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+        finally:
+            authority.stop()
+
+    thread = threading.Thread(target=do, name="work")
+    thread.start()
+    authority.run()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_under_load_each_record_is_of_the_settings_that_it_names(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    told: list[tuple[str, str | None]] = []
+    authority = line(on_settings=lambda path, recipe: told.append((path, recipe)))
+    random = Random(4)
+    refusals: list[str | None] = []
+
+    def work() -> None:
+        for number in range(60):
+            settings = random.choice([*versions.files.values(), None])
+            refusals.append(ask(authority, settings, random.choice([None, "lenient"])))
+            if number % 15 == 7:
+                (worker,) = [each for each in authority.status().workers if each.name == "engine"]
+                assert worker.pid is not None
+                os.kill(worker.pid, random.choice([signal.SIGKILL, signal.SIGSTOP]))
+            threading.Event().wait(random.uniform(0.0, 0.1))
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    verdicts = [each for each in lines if each["kind"] == "verdict"]
+    assert [each["sequence"] for each in verdicts] == list(range(1, len(verdicts) + 1))
+    judged = [each for each in verdicts if each["raw_score"] is not None]
+    for record in judged:
+        image = versions.thresholds[record["settings_id"], record["recipe"]]  # type: ignore[index]
+        assert record["threshold"] == image
+        expected = "fail" if record["raw_score"] >= image else "pass"  # type: ignore[operator]
+        assert record["verdict"] == expected
+    # All four were judged with, and a change that an engine took with it to its end was told.
+    assert {(each["settings_id"], each["recipe"]) for each in judged} == set(versions.thresholds)
+    assert refusals.count(None) > 40
+    assert len(told) == refusals.count(None)
+    assert audit_log(tmp_path / "out").is_whole
+
+
+def test_a_record_stands_behind_the_event_that_names_its_settings(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    authority = line()
+    first, second = versions.files
+
+    def work() -> None:
+        assert ask(authority, versions.files[second]) is None
+        threading.Event().wait(0.3)
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    (changed,) = [number for number, each in enumerate(lines) if each.get("event") == "settings"]
+    assert lines[changed]["detail"] == {
+        "settings_id": second,
+        "recipe": None,
+        "previous_settings_id": first,
+        "previous_recipe": None,
+    }
+    of_second = [
+        number for number, each in enumerate(lines)
+        if each["kind"] == "verdict" and each["settings_id"] == second
+    ]  # fmt: skip
+    assert of_second
+    assert of_second[0] > changed
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "said"),
+    [("missing.json", None, "missing.json"), (None, "unheard", "unheard")],
+)
+def test_what_is_refused_leaves_the_old_settings_in_force_and_is_an_event(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+    name: str | None,
+    recipe: str | None,
+    said: str,
+) -> None:
+    authority = line()
+
+    def work() -> None:
+        refusal = ask(authority, None if name is None else tmp_path / name, recipe)
+        assert refusal is not None
+        assert said in refusal
+        threading.Event().wait(0.3)
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    (event,) = [each for each in lines if each.get("event") == "settings"]
+    assert said in event["detail"]["refused"]  # type: ignore[index]
+    verdicts = [each for each in lines if each["kind"] == "verdict"]
+    assert {each["settings_id"] for each in verdicts} == {next(iter(versions.files))}
+
+
+def test_after_the_end_a_change_is_refused_at_once(
+    nothing_is_left: None, line: Callable[..., Authority]
+) -> None:
+    authority = line(parts=1)
+    authority.run()
+    assert ask(authority, None, "lenient") == "the line ended"
