@@ -24,6 +24,7 @@ from ssn_edge.cli import (
     init,
     replay,
     reproduce,
+    review,
     run,
     service,
     settings,
@@ -56,6 +57,7 @@ for verb in (
     info.info,
     audit.audit,
     replay.replay,
+    review.review,
     reproduce.reproduce,
 ):
     app.command()(verb)

@@ -26,7 +26,7 @@ ROOMS = {
     "ssn_edge_export": ROOT / "export" / "ssn_edge_export",
     "ssn_edge_runtime": ROOT / "runtime" / "ssn_edge_runtime",
 }
-SUFFIXES = (".py", ".jinja", ".css", ".csv")
+SUFFIXES = (".py", ".jinja", ".html", ".css", ".js", ".csv")
 NO_INDEX = re.compile(
     "NewConnectionError|Failed to establish|name resolution|Network is unreachable|ProxyError"
     "|ReadTimeout|Could not find a version|No matching distribution"

@@ -26,6 +26,7 @@ VERBS = (
     "info",
     "audit",
     "replay",
+    "review",
     "data check",
     "settings show",
     "settings set",
