@@ -14,6 +14,8 @@ from ssn_edge.line_settings import GuardedSettings
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
+from ssn_edge_runtime.line.devices import cameras_of
+from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import (
     FreePolicy,
@@ -23,11 +25,18 @@ from ssn_edge_runtime.line.options import (
     device_command,
     package_command,
 )
-from ssn_edge_runtime.line.rules import DEADLINE_MS, MILLISECOND_NS, TriggerRules
+from ssn_edge_runtime.line.rules import (
+    DEADLINE_MS,
+    EJECTOR_WINDOW_MS,
+    MILLISECOND_NS,
+    TriggerRules,
+)
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.line.workers import WAITING
 from ssn_edge_runtime.loop import run_line
 from ssn_edge_runtime.record import DecisionRecord
+from ssn_edge_runtime.server import parse_listen
+from ssn_edge_runtime.server.line_server import LineServerProcess
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.base import Follower
 from ssn_edge_runtime.sinks.device_key import DeviceKey
@@ -37,6 +46,7 @@ from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sources import open_source
+from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
     Granted,
@@ -60,7 +70,8 @@ class LineRequest:
     """What a run of the line is asked for.
 
     Args:
-        device: Camera, video file, folder of pictures or one picture.
+        device: Camera, video file, folder of pictures or one picture; or several cameras, each as
+            ``NAME=SOURCE``.
         package: The model package.
         output: Folder of the journal and the pictures.
         keep: Whose pictures are kept: all, rejects or none.
@@ -89,11 +100,18 @@ class LineRequest:
         min_interval_ms: A trigger sooner than this after the last one is a bounce.
         exposure_delay_ms: From the trigger to the earliest exposure that shows its part.
         exposure_window_ms: From that to the latest such exposure; None for until the deadline.
-        control: Unix socket that takes triggers; with ``software``, ``control.sock`` in the output
-            folder if none is named.
+        ejector_delay_ms: From the exposure to the pass signal; None gives it at once.
+        ejector_window_ms: How long it is valid then; None for 50 ms.
+        ejector_delay_counts: The same delay in counts of the encoder that `Authority.encoder` or
+            the control socket tells of.
+        ejector_window_counts: How far beyond that the part can be caught.
+        encoder_silent_ms: Without a reading for longer, no pass is given.
+        control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
+            the output folder if none is named.
+        listen: Where local programs are answered over HTTP, by a process of its own.
     """
 
-    device: str
+    device: str | tuple[str, ...]
     package: Path
     output: Path
     keep: str = "rejects"
@@ -120,7 +138,13 @@ class LineRequest:
     min_interval_ms: float = 0.0
     exposure_delay_ms: float = 0.0
     exposure_window_ms: float | None = None
+    ejector_delay_ms: float | None = None
+    ejector_window_ms: float | None = None
+    ejector_delay_counts: int | None = None
+    ejector_window_counts: int | None = None
+    encoder_silent_ms: float = SILENT_NS / MILLISECOND_NS
     control: Path | None = None
+    listen: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -132,6 +156,8 @@ class LineRequest:
                 "name them: --settings FILE"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
+        if self.listen is not None:
+            parse_listen(self.listen)
         self.line_options()
 
     def line_options(self) -> LineOptions:
@@ -146,16 +172,22 @@ class LineRequest:
             rate_hz = float(rate) if rate else None
         except ValueError:
             raise ConfigError(f"--trigger {self.trigger}: rate:HZ is wanted") from None
+        delay_ms, ejector_ms = self.ejector_delay_ms, self.ejector_window_ms
+        if ejector_ms is not None and delay_ms is None and self.ejector_delay_counts is None:
+            raise ConfigError("--ejector-window-ms needs --ejector-delay-ms or -counts beside it")
         window_ms = self.exposure_window_ms or max(self.deadline_ms - self.exposure_delay_ms, 0.001)
         return LineOptions(
             trigger=kind,
             policy=_choice("--policy", self.policy, FreePolicy),
             rate_hz=rate_hz,
             rules=TriggerRules(
-                deadline_ns=round(self.deadline_ms * MILLISECOND_NS),
-                min_interval_ns=round(self.min_interval_ms * MILLISECOND_NS),
-                exposure_delay_ns=round(self.exposure_delay_ms * MILLISECOND_NS),
-                exposure_window_ns=round(window_ms * MILLISECOND_NS),
+                deadline_ns=_ns(self.deadline_ms),
+                min_interval_ns=_ns(self.min_interval_ms),
+                exposure_delay_ns=_ns(self.exposure_delay_ms),
+                exposure_window_ns=_ns(window_ms),
+                ejector_delay_ns=None if delay_ms is None else _ns(delay_ms),
+                ejector_window_ns=_ns(EJECTOR_WINDOW_MS if ejector_ms is None else ejector_ms),
+                encoder=self._encoder_rules(),
             ),
             max_parts=self.max_frames,
             realtime=self.realtime,
@@ -168,10 +200,31 @@ class LineRequest:
             ),
         )
 
+    def _encoder_rules(self) -> EncoderRules | None:
+        delay, window = self.ejector_delay_counts, self.ejector_window_counts
+        if delay is None and window is None:
+            return None
+        if delay is None or window is None:
+            raise ConfigError(
+                "--ejector-delay-counts and --ejector-window-counts go together: where the part is "
+                "caught, and how far beyond that it still can be"
+            )
+        return EncoderRules(delay, window, _ns(self.encoder_silent_ms))
+
+    @property
+    def cameras(self) -> dict[str, str]:
+        """The source of each camera, or of the recording, by name.
+
+        Raises:
+            ConfigError: Names that are none, or what follows is no source.
+            SourceError: A recording of that name is not there.
+        """
+        return cameras_of((self.device,) if isinstance(self.device, str) else self.device)
+
     @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
-        if self.control is None and self.trigger == "software":
+        if self.control is None and (self.trigger == "software" or self.listen is not None):
             return self.output / "control.sock"
         return self.control
 
@@ -219,7 +272,13 @@ def run_package(
         StorageError: Decisions cannot be written.
     """
     keep = request.keep_policy
-    source = open_source(request.device)
+    sources = [open_source(device) for device in request.cameras.values()]
+    source = sources[0]
+    if len(sources) > 1 and (request.single_process or not all(each.is_live for each in sources)):
+        raise ConfigError(
+            "several sources are judged together if each is a camera, and not in one process; run "
+            "recordings one after the other"
+        )
     if source.is_live and not request.single_process:
         return _run_guarded(
             request,
@@ -228,6 +287,11 @@ def run_package(
             on_verdict=on_verdict,
             on_end=on_end,
             is_device_process=is_device_process,
+        )
+    if request.listen is not None:
+        raise ConfigError(
+            f"--listen {request.listen}: recordings and --single-process answer nobody; it goes "
+            "with a camera, or without --device for frames that other programs send"
         )
     if request.trigger != "free":
         raise ConfigError(
@@ -352,6 +416,7 @@ def _run_guarded(
             "or leave it out: masks and overlays are kept by --keep"
         )
     settings = GuardedSettings(request.settings, request.recipe)
+    cameras = request.cameras
     lines: list[Authority] = []
     said, said_cause = False, ""
 
@@ -363,6 +428,17 @@ def _run_guarded(
         if request.sqlite is not None or request.csv is not None:
             opened.enter_context(
                 FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
+            )
+        server = None
+        if request.listen is not None and request.control_path is not None:
+            server = opened.enter_context(
+                LineServerProcess(
+                    request.listen,
+                    request.control_path.absolute(),
+                    deadline_ms=request.deadline_ms,
+                    takes_triggers=request.line_options().trigger is TriggerKind.SOFTWARE,
+                    on_message=on_message,
+                )
             )
         journal = Journal(request.output, durable=request.durable, key=key)
         opened.callback(journal.close)
@@ -392,6 +468,8 @@ def _run_guarded(
         def on_status(status: LineStatus) -> None:
             nonlocal said, said_cause
             supervisor.still_here()
+            if server is not None:
+                server.look()
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()
@@ -402,7 +480,8 @@ def _run_guarded(
                 notifier.ready(said_cause)
             if status.state.may_pass and not said:
                 said = True
-                what = f"{request.device}: judging with {request.package.name} ({status.state})"
+                names = ", ".join(without_password(each) for each in cameras.values())
+                what = f"{names}: judging with {request.package.name} ({status.state})"
                 for worker in status.workers:
                     for each in worker.granted:
                         on_message(f"{worker.name}: {each}")
@@ -424,7 +503,7 @@ def _run_guarded(
                 on_end(summary, supervisor)  # a line that never came up has nothing to sum up
 
         return run_guarded_line(
-            {"camera": device_command(request.device)},
+            {name: device_command(device) for name, device in cameras.items()},
             package_command(
                 str(request.package),
                 engine=request.engine,
@@ -450,6 +529,10 @@ def _run_guarded(
                 **{each.what: each.is_granted for each in granted},
             },
         )
+
+
+def _ns(milliseconds: float) -> int:
+    return round(milliseconds * MILLISECOND_NS)
 
 
 def _choice(option: str, text: str, kind: type[ChoiceT]) -> ChoiceT:

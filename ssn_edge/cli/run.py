@@ -32,10 +32,11 @@ EXIT_HALTED = 4
 def run(
     context: typer.Context,
     device: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Camera (/dev/video0, v4l2:..., rtsp://..., gst:..., genicam:...), watch:FOLDER, "
-            "test:, video file, folder of pictures or one picture; see runtime/README.md."
+            "test:, video file, folder of pictures or one picture; see runtime/README.md. Several "
+            "cameras: NAME=CAMERA for each."
         ),
     ] = None,
     package: PackageOption = None,
@@ -109,8 +110,8 @@ def run(
     listen: Annotated[
         str | None,
         typer.Option(
-            help="Answer frames that local programs send, in place of a camera's: "
-            "unix:/run/ssn-edge.sock or 127.0.0.1:8090."
+            help="Answer local programs: unix:/run/ssn-edge.sock or 127.0.0.1:8090. With --device "
+            "they give triggers and see the state, without it they send frames."
         ),
     ] = None,
     trigger: Annotated[
@@ -132,8 +133,25 @@ def run(
     exposure_window_ms: Annotated[
         float | None, typer.Option(help="From that to the latest; default: until the deadline.")
     ] = None,
+    ejector_delay_ms: Annotated[
+        float | None, typer.Option(help="From the exposure to the pass signal; default: at once.")
+    ] = None,
+    ejector_window_ms: Annotated[
+        float | None, typer.Option(help="How long the signal is valid then; default 50.")
+    ] = None,
+    ejector_delay_counts: Annotated[
+        int | None,
+        typer.Option(help="The delay in counts of an encoder, told as lines: encoder COUNT."),
+    ] = None,
+    ejector_window_counts: Annotated[
+        int | None, typer.Option(help="So many counts beyond that the part can be caught.")
+    ] = None,
+    encoder_silent_ms: Annotated[
+        float, typer.Option(help="Without a reading of the encoder for longer, no pass is given.")
+    ] = 200.0,
     control: Annotated[
-        Path | None, typer.Option(help="Unix socket for triggers as lines: trigger ID [PART].")
+        Path | None,
+        typer.Option(help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA]."),
     ] = None,
     single_process: Annotated[
         bool,
@@ -149,11 +167,10 @@ def run(
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
     """
     with reporting(context) as out:
-        if listen is not None:
+        if listen is not None and not device:
             from ssn_edge.cli.serving import serve
 
             given = {
-                "--device": device,
                 "--output": output,
                 "--keep": keep,
                 "--max-frames": max_frames,
@@ -191,7 +208,7 @@ def run(
         project = project_settings().run
         in_force = find_settings(settings, default=Path(project.settings))
         request = LineRequest(
-            device=device or project.device,
+            device=tuple(device) if device else project.device,
             package=find_package(package),
             output=output or Path(project.output),
             keep=keep or project.keep,
@@ -224,7 +241,13 @@ def run(
             min_interval_ms=min_interval_ms,
             exposure_delay_ms=exposure_delay_ms,
             exposure_window_ms=exposure_window_ms,
+            ejector_delay_ms=ejector_delay_ms,
+            ejector_window_ms=ejector_window_ms,
+            ejector_delay_counts=ejector_delay_counts,
+            ejector_window_counts=ejector_window_counts,
+            encoder_silent_ms=encoder_silent_ms,
             control=control,
+            listen=listen,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssn_edge_runtime.decision import Reason, Verdict
 from ssn_edge_runtime.line.ledger import Part
@@ -56,6 +56,22 @@ class Answer:
             decision.reason,
             decision.detail,
             until_ns,
+        )
+
+    def again(self, now_ns: int) -> Answer:
+        """The answer to the same trigger when it is given again: the same, but for an old pass.
+
+        A pass counts until `until_ns`. Said again after that it would be a late one, so that it is
+        `unknown(deadline)` then. One of an earlier run is always late.
+        """
+        if not self.is_pass or (self.until_ns is not None and now_ns < self.until_ns):
+            return self
+        return replace(
+            self,
+            verdict=Verdict.UNKNOWN,
+            reason=Reason.DEADLINE,
+            detail="passed, but its time was over when it was asked for again",
+            until_ns=None,
         )
 
     @classmethod

@@ -25,7 +25,8 @@ from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
 from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.frame_desk import FrameDesk
-from ssn_edge_runtime.line.ledger import Admission, TriggerLedger
+from ssn_edge_runtime.line.intake import Intake
+from ssn_edge_runtime.line.ledger import TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, SettingsChanges
 from ssn_edge_runtime.line.states import LineState, StateMachine
@@ -47,7 +48,7 @@ Inhibit = Callable[[], "tuple[Reason, str] | None"]
 class Authority:
     """One line: its cameras, its engine, its journal, its outlets.
 
-    `run` is called once, in one thread; `trigger`, `stop` and `status` from any.
+    `run` is called once, in one thread; `trigger`, `encoder`, `stop` and `status` from any.
 
     Args:
         cameras: What each capture worker runs, by the camera's name.
@@ -91,8 +92,8 @@ class Authority:
         if outlets and options.drops and not options.drives_while_dropping:
             raise ConfigError(
                 "a free-running line that drops frames (--policy latest) judges frames, not parts: "
-                "a part may go by without a verdict. Use triggers, or --policy every; or say "
-                "--drive-while-dropping if a part without a verdict is rejected"
+                "a part may go by without a verdict. Use triggers, or --policy every; or set "
+                "LineOptions.drives_while_dropping if a part without a verdict is rejected"
             )
         self.options = options
         self._journal = journal
@@ -101,7 +102,9 @@ class Authority:
         self._states = StateMachine(monotonic_ns())
         self._open_journal = open_journal
         self._start_detail = dict(start_detail or {})
-        self._ledger = TriggerLedger(options.rules, next_sequence=FIRST_SEQUENCE)
+        self._ledger = TriggerLedger(
+            options.rules, next_sequence=FIRST_SEQUENCE, cameras=len(cameras)
+        )
         self._cameras = {key: Camera(key, each, options) for key, each in cameras.items()}
         self._engine = EngineDesk(engine, options, self._ledger, self._cameras)
         self._delivery = Delivery(
@@ -119,8 +122,10 @@ class Authority:
         self._frames = FrameDesk(
             self._ledger, self._engine, self._delivery, self._cameras, options, self._states
         )
+        self._intake = Intake(
+            options, self._cameras, self._ledger, self._delivery, self._frames, self._states
+        )
         self._settings = SettingsChanges(self._engine, self._delivery, on_settings)
-        self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
         self._changes: deque[SettingsChange] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
@@ -141,7 +146,6 @@ class Authority:
         self._is_over = False
         self._housekept_ns = 0
         self._drops_noted_ns = 0
-        self._next_tick_ns: int | None = None
         self._delivery.show = self._show
 
     def trigger(
@@ -162,19 +166,9 @@ class Authority:
             at_ns: When it came, on the monotonic clock, where its giver knows; else now.
             on_answer: Told the answer, once, in the line's own thread: it must not wait.
         """
-        key = next(iter(self._cameras)) if camera is None else camera
-        if key not in self._cameras:
-            raise ConfigError(f"there is no camera {key}; {', '.join(self._cameras)} are there")
-        if self.options.trigger is not TriggerKind.SOFTWARE:
-            raise ConfigError(f"this line takes no triggers, it runs on {self.options.trigger}")
-        if type(trigger_id) is not int or trigger_id < 1:
-            raise ConfigError(f"trigger id {trigger_id!r}; a whole number above 0 is wanted")
-        now_ns = monotonic_ns()
-        # A trigger from the future would let an older frame seem to be of this part.
-        at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
-        self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        self._intake.trigger(trigger_id, part_id, camera, at_ns, on_answer)
         if self._is_over:
-            self._take_requests()  # refused, in the caller's thread: there is no other any more
+            self._intake.take()  # refused, in the caller's thread: there is no other any more
         self._wake()
 
     def ask(
@@ -194,6 +188,19 @@ class Authority:
 
         self.trigger(trigger_id, part_id, camera=camera, at_ns=at_ns, on_answer=tell)
         return future
+
+    def encoder(self, count: int, at_ns: int | None = None) -> None:
+        """Tell where the belt is. Safe from any thread.
+
+        Args:
+            count: Of the encoder's counter, which wraps at 32 bit.
+            at_ns: When it was read, on the monotonic clock, where its reader knows; else now.
+
+        Raises:
+            ConfigError: No 32 bit count, or nothing of this line depends on an encoder.
+        """
+        self._intake.encoder(count, at_ns)
+        self._wake()
 
     def use_settings(
         self, settings: str | None, recipe: str | None = None, *, on_done: OnSettings
@@ -284,6 +291,8 @@ class Authority:
             self._open_journal()
         self._delivery.begin()
         self._ledger.begin_at(self._journal.next_sequence)
+        if self.options.trigger is TriggerKind.SOFTWARE:
+            self._delivery.recall()
 
     def _turn(self) -> None:
         events = self._selector.select(self._timeout_s())
@@ -293,17 +302,18 @@ class Authority:
         now_ns = monotonic_ns()
         if self._stop_asked and not self._is_stopping:
             self._is_stopping = self._workers.is_stopping = True
+            self._intake.is_open = False
             self._frames.stop()
         if now_ns - self._housekept_ns >= HOUSEKEEPING_NS:
             self._housekept_ns = now_ns
             self._housekeep(now_ns)
-        self._tick(now_ns)
+        self._intake.tick(now_ns)
         self._frames.admit(monotonic_ns())
         self._ledger.expire(monotonic_ns())
         self._settings.feed()
         self._engine.feed()
         self._release()
-        self._delivery.due_signals()
+        self._delivery.signals.due(monotonic_ns())
 
     def _release(self) -> None:
         while (part := self._ledger.release(monotonic_ns())) is not None:
@@ -313,12 +323,14 @@ class Authority:
             self._delivery.deliver(part)
 
     def _is_done(self) -> bool:
-        if not self._ledger.is_empty or self._delivery.has_signals:
+        if not self._ledger.is_empty:
             return False
         limit = self.options.max_parts
-        if limit is not None and self._frames.parts_done >= limit:
-            return True
-        return self._is_stopping or self._frames.is_ended
+        is_full = limit is not None and self._frames.parts_done >= limit
+        if not (is_full or self._is_stopping or self._frames.is_ended):
+            return False
+        self._delivery.signals.end_without_belt(monotonic_ns())
+        return self._delivery.signals.is_empty
 
     def _finish(self) -> None:
         self._note_drops()
@@ -353,15 +365,16 @@ class Authority:
             except StorageError:
                 continue
         try:
-            self._delivery.withhold_signals("the line failed")
+            self._delivery.signals.withhold_all("the line failed", monotonic_ns())
             self._note_drops()
         except StorageError:
             logger.debug("the end cannot be recorded", exc_info=True)
-        self._delivery.answer_all(detail)
+        self._delivery.answers.answer_all(detail)
 
     def _shut(self) -> None:
         self._is_over = True
-        self._take_requests()
+        self._intake.is_open = False
+        self._intake.take()
         self._take_changes()
         self._settings.end()
         self._workers.end(self.options.stop_grace_s)
@@ -380,8 +393,8 @@ class Authority:
         due = [
             self._housekept_ns + HOUSEKEEPING_NS,
             self._ledger.next_deadline_ns(),
-            self._delivery.next_signal_ns(),
-            self._next_tick_ns,
+            self._delivery.signals.next_ns(),
+            self._intake.next_tick_ns,
         ]
         until_ns = min(each for each in due if each is not None)
         return max(0.0, (until_ns - monotonic_ns()) / 1e9)
@@ -402,20 +415,6 @@ class Authority:
             for detail in camera.take_drops():
                 self._delivery.note(EventKind.DROP_RANGE, detail)
 
-    def _tick(self, now_ns: int) -> None:
-        if self.options.rate_hz is None or not self._states.state.may_pass or self._is_stopping:
-            self._next_tick_ns = None
-            return
-        period_ns = int(1e9 / self.options.rate_hz)
-        if self._next_tick_ns is None:
-            self._next_tick_ns = now_ns + period_ns
-        while self._next_tick_ns <= now_ns:
-            self._next_tick_ns += period_ns
-            for key in self._cameras:
-                self._admit(key, None, None, now_ns, lambda answer: None)
-
-    # Triggers
-
     def _wake(self) -> None:
         if self._wake_fd >= 0:
             os.eventfd_write(self._wake_fd, 1)
@@ -423,15 +422,7 @@ class Authority:
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
         self._take_changes()
-        self._take_requests()
-
-    def _take_requests(self) -> None:
-        while self._requests:
-            try:
-                request = self._requests.popleft()
-            except IndexError:  # the end of the run took it
-                return
-            self._admit(*request)
+        self._intake.take()
 
     def _take_changes(self) -> None:
         while self._changes:
@@ -443,39 +434,6 @@ class Authority:
                 change.on_done("the line ended")
             else:
                 self._settings.ask(change)
-
-    def _admit(
-        self,
-        camera: str,
-        trigger_id: int | None,
-        part_id: str | None,
-        at_ns: int,
-        on_answer: OnAnswer,
-    ) -> None:
-        counters = self._delivery.counters
-        if (
-            not self._states.state.may_pass
-            or self._is_over
-            or self._is_stopping
-            or self._frames.is_full
-        ):
-            counters["refused"] += 1
-            refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
-            self._delivery.tell(on_answer, refused)
-            return
-        admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
-        counters[f"trigger:{admitted.admission.value}"] += 1
-        part = admitted.part
-        if part is None:
-            refused = Answer.refused(trigger_id, "too soon after the trigger before")
-            self._delivery.tell(on_answer, refused)
-            return
-        if admitted.admission is Admission.DUPLICATE:
-            self._frames.answer_again(part, on_answer)
-            return
-        self._delivery.when_answered(part, on_answer)
-        self._frames.parts_begun += 1
-        self._delivery.accepted(part)
 
     # State
 

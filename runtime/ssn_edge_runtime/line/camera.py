@@ -39,6 +39,8 @@ class Camera:
         self.is_lost = False
         self.waiting: deque[SeenFrame] = deque()
         """Free-running: frames that are no parts yet, oldest first."""
+        self.turn = 0
+        """Free-running: when it had the engine last, among the line's cameras."""
         self.last_frame_id: int | None = None
         self.worker = WorkerProcess(f"camera {key}", command, options.capture)
         self._options = options

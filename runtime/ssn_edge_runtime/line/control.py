@@ -3,11 +3,14 @@
 ::
 
     trigger 17 part-4711        17 pass none 0x5AA5
+    trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
+    encoder 123456              (nothing: where the belt is)
     recipe brass                recipe brass                    (in force from the next frame on)
     recipe                      recipe                          (the general settings)
-    status                      {"state":"ContinuousExecution", ...}
+    state                       {"state":"ContinuousExecution", ...}
+    status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
 
 A trigger that makes no part (a bounce, a line that does not execute) is answered ``ID none CAUSE
@@ -30,6 +33,7 @@ from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.authority import Authority
 
 LONGEST_LINE = 1024
+LONGEST_NUMBER = 18
 MOST_CLIENTS = 16
 SOCKET_MODE = 0o660
 
@@ -109,10 +113,18 @@ class _Talk:
         if words == ["status"]:
             status = self._authority.status(with_latency=True).to_dict()
             self.say(json.dumps(status, separators=(",", ":")))
-        elif words[0] == "trigger" and len(words) in (2, 3) and words[1].isdecimal():
-            part_id = words[2] if len(words) == 3 else None
+        elif words == ["state"]:
+            # Without latencies: they take milliseconds to sum up.
+            self.say(json.dumps(self._authority.status().to_dict(), separators=(",", ":")))
+        elif words[0] == "encoder" and len(words) == 2 and _is_whole(words[1]):
             try:
-                self._authority.trigger(int(words[1]), part_id, on_answer=self._answer)
+                self._authority.encoder(int(words[1]))
+            except ConfigError as error:
+                self.say(f"error: {error}")
+        elif words[0] == "trigger" and (asked := _asked(words[1:])) is not None:
+            trigger_id, part_id, camera = asked
+            try:
+                self._authority.trigger(trigger_id, part_id, camera=camera, on_answer=self._answer)
             except ConfigError as error:
                 self.say(f"error: {error}")
             else:
@@ -125,14 +137,26 @@ class _Talk:
             )
         else:
             self.say(
-                "error: 'trigger ID [PART]', 'recipe [NAME]' or 'status' is wanted, ID a number "
-                "above 0"
+                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', 'state' "
+                "or 'status' is wanted, ID a number above 0"
             )
 
     def _switched(self, words: list[str], refusal: str | None) -> None:
         self._owed -= 1
         self.say(" ".join(words) if refusal is None else f"error: {refusal}")
         self.on_answered()
+
+
+def _asked(words: list[str]) -> tuple[int, str | None, str | None] | None:
+    """Id, part and camera of a trigger; None if these are none."""
+    camera = words.pop()[1:] if len(words) > 1 and words[-1].startswith("@") else None
+    if len(words) not in (1, 2) or not _is_whole(words[0]):
+        return None
+    return int(words[0]), words[1] if len(words) == 2 else None, camera
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 class StandardInput:
@@ -181,7 +205,7 @@ class ControlSocket:
 
     Args:
         authority: Whose line it is.
-        path: Where the socket is made; one that nobody listens on is replaced.
+        path: Where the socket is made, with its folder; one that nobody listens on is replaced.
     """
 
     def __init__(self, authority: Authority, path: Path) -> None:
@@ -206,6 +230,7 @@ class ControlSocket:
                 raise SourceError(f"{self._path}: another line takes its triggers there")
             with suppress(FileNotFoundError):
                 self._path.unlink()
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # the journal's comes later
             listener.bind(str(self._path))
             self._path.chmod(SOCKET_MODE)
             listener.listen(MOST_CLIENTS)

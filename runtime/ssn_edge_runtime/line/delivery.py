@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic_ns
 from typing import Protocol
@@ -13,11 +12,13 @@ from typing import Protocol
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.latency import StageLatencies
-from ssn_edge_runtime.line.answers import Answer, OnAnswer
+from ssn_edge_runtime.line.answer_book import AnswerBook
+from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.engine_desk import JudgeIdentity
 from ssn_edge_runtime.line.ledger import Part, TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions
+from ssn_edge_runtime.line.signals import PassSignals
 from ssn_edge_runtime.line.states import StateMachine
 from ssn_edge_runtime.line.status import LastVerdict, LineStatus, Outlet
 from ssn_edge_runtime.line.wall_clock import WallClock
@@ -31,6 +32,7 @@ from ssn_edge_runtime.record import (
     boot_id,
     clock_synchronised,
 )
+from ssn_edge_runtime.sinks.decided_triggers import DecidedTrigger
 
 SYNC_LOOK_NS = 1_000_000_000
 
@@ -48,6 +50,10 @@ class LineJournal(Protocol):
     @property
     def open_triggers(self) -> tuple[TriggerRecord, ...]:
         """Accepted and not decided, oldest first."""
+        ...
+
+    def decided_triggers(self, count: int) -> tuple[DecidedTrigger, ...]:
+        """The triggers that were decided last, also by earlier runs, oldest first."""
         ...
 
     def check(self) -> None:
@@ -68,15 +74,6 @@ class LineJournal(Protocol):
 
 
 OnRecord = Callable[[DecisionRecord], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Signal:
-    """A pass that waits until its part is at the ejector."""
-
-    part: Part
-    from_ns: int
-    until_ns: int
 
 
 class Delivery:
@@ -110,15 +107,23 @@ class Delivery:
         inhibit: Callable[[], tuple[Reason, str] | None] | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.answers = AnswerBook(options.rules.remembered, self._outlet_failed)
         self.latencies = StageLatencies()
         self.last: LastVerdict | None = None
         self.identity: JudgeIdentity | None = None
         self.show: Callable[[], None] = lambda: None
+        self.signals = PassSignals(
+            ledger,
+            states,
+            outlets,
+            options.rules,
+            on_withheld=self._withheld,
+            on_failure=self._outlet_failed,
+        )
         self._journal = journal
         self._is_open = False
         self._early: list[EventRecord] = []
         self._ledger = ledger
-        self._states = states
         self._outlets = outlets
         self._options = options
         self._cameras = cameras
@@ -127,16 +132,8 @@ class Delivery:
         self._on_record = on_record
         self._inhibit = inhibit
         self._stamps: dict[int, datetime] = {}
-        self._waiting: dict[int, list[OnAnswer]] = {}
-        self._answers: OrderedDict[int, Answer] = OrderedDict()
-        self._signals: list[_Signal] = []
         self._is_synchronised: bool | None = None
         self._sync_looked_ns: int | None = None
-
-    @property
-    def has_signals(self) -> bool:
-        """Whether a pass waits for its part to reach the ejector."""
-        return bool(self._signals)
 
     def note(self, event: EventKind, detail: Mapping[str, Scalar] | None = None) -> None:
         """Record an event of this moment.
@@ -168,6 +165,23 @@ class Delivery:
         for record in early:
             self._journal.note(record)
         self._decide_open_triggers()
+
+    def recall(self) -> None:
+        """Know the triggers that earlier runs decided: given again, they make no second part.
+
+        Raises:
+            StorageError: The journal cannot be read.
+        """
+        decided = self._journal.decided_triggers(self._options.rules.remembered)
+        newest = {each.trigger_id: each.sequence for each in decided}
+        for each in decided:
+            if newest[each.trigger_id] != each.sequence:
+                continue  # an id that had come round again
+            self._ledger.recall(each.trigger_id, each.sequence, each.source)
+            self.answers.keep(
+                each.sequence,
+                Answer(each.trigger_id, each.sequence, each.verdict, each.reason, each.detail),
+            )
 
     def check_journal(self) -> None:
         """Raise StorageError while there is still room to say so."""
@@ -223,21 +237,6 @@ class Delivery:
             )
         )
 
-    def when_answered(self, part: Part, on_answer: OnAnswer) -> None:
-        """Have a part's answer told once it is recorded."""
-        self._waiting.setdefault(part.sequence, []).append(on_answer)
-
-    def tell(self, on_answer: OnAnswer, answer: Answer) -> None:
-        """Give an answer; a listener that fails does not end the line."""
-        try:
-            on_answer(answer)
-        except Exception as error:  # noqa: BLE001 - whoever is not told takes it for reject
-            self._outlet_failed(error)
-
-    def answered(self, part: Part) -> Answer | None:
-        """What was told about a part; None if it is not decided, or long forgotten."""
-        return self._answers.get(part.sequence)
-
     def deliver(self, part: Part) -> None:
         """Record a released part; give the pass signal if it is one and still in time.
 
@@ -264,7 +263,8 @@ class Delivery:
             self.latencies.record_ms(record.timings_ms)
             self.latencies.record("write", now_ns - began_ns)
             self.latencies.record("answer", now_ns - part.triggered_ns)
-            until_ns = self._pass(part, now_ns)
+            if part.decision is not None and part.decision.verdict is Verdict.PASS:
+                until_ns = self.signals.plan(part, now_ns)
             self._remember(part, record, until_ns, now_ns)
             if self._on_record is not None:
                 self._on_record(record)
@@ -272,42 +272,10 @@ class Delivery:
             part.decision = unknown(Reason.STORAGE_ERROR, " ".join(str(error).split())[:500])
             trouble = error
         finally:
-            answer = Answer.of(part, until_ns=until_ns)
-            self._answers[part.sequence] = answer
-            while len(self._answers) > self._options.rules.remembered:
-                self._answers.popitem(last=False)
-            for on_answer in self._waiting.pop(part.sequence, ()):
-                self.tell(on_answer, answer)
+            self.answers.answer(part.sequence, Answer.of(part, until_ns=until_ns))
         if trouble is not None:
             raise trouble
         self.show()
-
-    def due_signals(self) -> None:
-        """Give the signals of the parts that are at the ejector now."""
-        now_ns = monotonic_ns()
-        due = [signal for signal in self._signals if signal.from_ns <= now_ns]
-        if due:
-            self._signals = [signal for signal in self._signals if signal.from_ns > now_ns]
-        for signal in due:
-            self._give(signal.part, signal.until_ns, now_ns)
-
-    def next_signal_ns(self) -> int | None:
-        """When `due_signals` has something to do."""
-        return min((signal.from_ns for signal in self._signals), default=None)
-
-    def withhold_signals(self, why: str) -> None:
-        """Give none of the signals that are still to come."""
-        signals, self._signals = self._signals, []
-        for signal in signals:
-            self._withheld(signal.part, why)
-
-    def answer_all(self, detail: str) -> None:
-        """Answer whoever still waits: nothing more is decided."""
-        waiting, self._waiting = self._waiting, {}
-        for sequence, listeners in waiting.items():
-            answer = Answer(None, sequence, Verdict.UNKNOWN, Reason.STORAGE_ERROR, detail)
-            for on_answer in listeners:
-                self.tell(on_answer, answer)
 
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""
@@ -316,37 +284,6 @@ class Delivery:
                 outlet.show(status)
             except Exception as error:  # noqa: BLE001 - an outlet must not end the line
                 self._outlet_failed(error)
-
-    def _pass(self, part: Part, now_ns: int) -> int | None:
-        """Give or plan the signal of a recorded pass; until when it counts, or None."""
-        decision = part.decision
-        if decision is None or decision.verdict is not Verdict.PASS:
-            return None
-        from_ns, until_ns = self._ledger.accept_from_ns(part), self._ledger.accept_until_ns(part)
-        if now_ns >= part.deadline_ns:
-            self._withheld(part, "the deadline passed while it was recorded")
-            return None
-        if not self._states.state.may_pass:
-            self._withheld(part, f"the line is {self._states.state}")
-            return None
-        if from_ns > now_ns:
-            self._signals.append(_Signal(part, from_ns, until_ns))
-            return until_ns
-        return until_ns if self._give(part, until_ns, now_ns) else None
-
-    def _give(self, part: Part, until_ns: int, now_ns: int) -> bool:
-        if now_ns >= until_ns:
-            self._withheld(part, "its time at the ejector had passed")
-            return False
-        if not self._states.state.may_pass:
-            self._withheld(part, f"the line is {self._states.state}")
-            return False
-        for outlet in self._outlets:
-            try:
-                outlet.accept(part.trigger_id, part.sequence, until_ns)
-            except Exception as error:  # noqa: BLE001 - no signal is reject: safe, and counted
-                self._outlet_failed(error)
-        return True
 
     def _withheld(self, part: Part, why: str) -> None:
         self.counters["withheld"] += 1

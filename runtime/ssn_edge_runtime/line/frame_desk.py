@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from ssn_edge_runtime.decision import Reason
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.line.answers import OnAnswer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery
 from ssn_edge_runtime.line.engine_desk import EngineDesk
-from ssn_edge_runtime.line.ledger import FrameFate, Part, SeenFrame, TriggerLedger
+from ssn_edge_runtime.line.ledger import FrameFate, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import FreePolicy, LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import StateMachine
@@ -50,6 +49,7 @@ class FrameDesk:
         self._options = options
         self._states = states
         self._is_stopped = False
+        self._turn = 0
         self._is_free = options.trigger is TriggerKind.FREE
 
     @property
@@ -107,7 +107,11 @@ class FrameDesk:
             raise MessageError(f"a camera says no {kind!r}")
 
     def admit(self, now_ns: int) -> None:
-        """Free-running: make parts of waiting frames, while there is room; oldest frame first."""
+        """Free-running: make parts of waiting frames, while there is room.
+
+        Cameras take turns: by the age of their frames, one whose frames are always a little older
+        when the engine is free would have all of it.
+        """
         if not self._is_free or self._options.policy is FreePolicy.EVERY:
             return
         if not self._states.state.may_pass:
@@ -118,19 +122,13 @@ class FrameDesk:
             waiting = [each for each in self._cameras.values() if each.waiting]
             if not waiting:
                 return
-            camera = min(waiting, key=lambda each: each.waiting[0].age_ns)
+            camera = min(waiting, key=lambda each: each.turn)
+            self._turn += 1
+            camera.turn = self._turn
             self._begin(camera, camera.waiting.popleft(), now_ns)
             self._engine.feed()
         if self.is_full:
             self.stop()
-
-    def answer_again(self, part: Part, on_answer: OnAnswer) -> None:
-        """Answer a repeated trigger as the first one was, or will be."""
-        answer = self._delivery.answered(part)
-        if answer is None:
-            self._delivery.when_answered(part, on_answer)
-        else:
-            self._delivery.tell(on_answer, answer)
 
     def _take_frame(self, camera: Camera, frame: SeenFrame, now_ns: int) -> bool:
         """Whether the line keeps the frame."""

@@ -137,10 +137,12 @@ class TriggerLedger:
     Args:
         rules: Times and room.
         next_sequence: The number of the next part.
+        cameras: How many share the room.
     """
 
-    def __init__(self, rules: TriggerRules, *, next_sequence: int) -> None:
+    def __init__(self, rules: TriggerRules, *, next_sequence: int, cameras: int = 1) -> None:
         self._rules = rules
+        self._share = max(1, rules.in_flight // cameras)
         self._next_sequence = next_sequence
         self._order: deque[Part] = deque()  # accepted and not released, oldest first
         self._undecided: OrderedDict[int, Part] = OrderedDict()
@@ -155,6 +157,18 @@ class TriggerLedger:
         if self._order or self._known:
             raise ValueError("parts were numbered already")
         self._next_sequence = next_sequence
+
+    def recall(self, trigger_id: int, sequence: int, source: str) -> None:
+        """Know a trigger that was decided before this run; oldest first, each id once.
+
+        Args:
+            trigger_id: Given again, it is a duplicate.
+            sequence: Of its record, whose answer is kept elsewhere.
+            source: The camera's name in records: its key of that time is not known.
+        """
+        self._known[trigger_id] = Part(
+            sequence, trigger_id, source, 0, 0, 0, 0, decision=unknown(Reason.RESTART, "")
+        )
 
     @property
     def next_sequence(self) -> int:
@@ -383,11 +397,16 @@ class TriggerLedger:
         return part
 
     def _admit(self, part: Part, now_ns: int) -> Admitted:
-        if len(self._undecided) > self._rules.in_flight:
+        if len(self._undecided) > self._rules.in_flight and self._has_its_share(part.camera):
             detail = f"{self._rules.in_flight} parts are being judged, there is no room for more"
             self._decide(part, unknown(Reason.OVERRUN, detail), now_ns)
             return Admitted(Admission.OVERRUN, part)
         return Admitted(Admission.ACCEPTED, part)
+
+    def _has_its_share(self, camera: str) -> bool:
+        """A camera that has less than its share of the room finds some, whoever took it all."""
+        of_camera = sum(each.camera == camera for each in self._undecided.values())
+        return of_camera > self._share
 
     def _give_frame(self, part: Part, frame: SeenFrame, now_ns: int) -> None:
         part.frame = frame

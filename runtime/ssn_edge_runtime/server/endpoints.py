@@ -24,7 +24,7 @@ from ssn_edge_runtime.server.engine_turns import EngineTurns, too_late
 from ssn_edge_runtime.server.frames import frame_of_picture, frame_of_pixels
 from ssn_edge_runtime.server.limits import ServerLimits
 from ssn_edge_runtime.server.openapi import openapi_document
-from ssn_edge_runtime.server.requests import PART_ID, inspect_request, query_values, wrong
+from ssn_edge_runtime.server.requests import CAMERA, PART_ID, inspect_request, query_values, wrong
 from ssn_edge_runtime.verdict_codes import verdict_code
 
 _BROKEN = {Reason.ENGINE_ERROR: 500, Reason.INVALID_OUTPUT: 500}
@@ -34,9 +34,10 @@ EXECUTING = ("SingleExecution", "ContinuousExecution")
 MAX_TRIGGER_BYTES = 4096
 MAX_TRIGGER_ID = 0xFFFF
 
-Trigger: TypeAlias = Callable[[int, str | None], Mapping[str, object]]
-"""Takes a trigger's id (1 to 65535) and the part's; gives a JSON document. Its `verdict`, where
-there is one yet, is `pass`, `fail` or `unknown`. May raise `Refusal` or an `SsnEdgeError`."""
+Trigger: TypeAlias = Callable[[int, str | None, str | None], Mapping[str, object]]
+"""Takes a trigger's id (1 to 65535), the part's, and the camera's name; gives a JSON document. Its
+`verdict`, where there is one yet, is `pass`, `fail` or `unknown`, and its `reason` says why. May
+raise `Refusal` or an `SsnEdgeError`."""
 Status: TypeAlias = Callable[[], Mapping[str, object]]
 """Gives the state of the line behind the server as a JSON document; its `state` is a name of
 OPC 40100-1."""
@@ -185,11 +186,11 @@ class Endpoints:
         if self.is_stopping:
             raise Refusal(503, Reason.RESTART, "the server is stopping")
         query_values(query, ())
-        trigger_id, part_id = self._trigger_of(connection)
+        trigger_id, part_id, camera = self._trigger_of(connection)
         connection.part_id = part_id
         assert self._trigger is not None
         try:
-            reply = dict(self._trigger(trigger_id, part_id))
+            reply = dict(self._trigger(trigger_id, part_id, camera))
         except SsnEdgeError as error:
             raise Refusal(503, Reason.ENGINE_ERROR, str(error)) from error
         verdict = None if reply.get("verdict") is None else Verdict(reply["verdict"])
@@ -200,9 +201,11 @@ class Endpoints:
             "verdict": None if verdict is None else verdict.value,
             "verdict_code": int(verdict_code(verdict)),
         }
+        if verdict is not None:
+            self.counts.add_verdict(verdict, {})
         return 202 if verdict is None else 200, document, ()
 
-    def _trigger_of(self, connection: Connection) -> tuple[int, str | None]:
+    def _trigger_of(self, connection: Connection) -> tuple[int, str | None, str | None]:
         if _content_type(connection) != "application/json":
             raise Refusal(415, Reason.NO_FRAME, "the Content-Type must be application/json")
         if connection.body_length > MAX_TRIGGER_BYTES:
@@ -215,16 +218,22 @@ class Endpoints:
         if not isinstance(document, dict) or not {"trigger_id"} <= set(document) <= {
             "trigger_id",
             "part_id",
+            "camera",
         }:
-            raise Refusal(422, Reason.NO_FRAME, "an object of trigger_id and part_id is wanted")
+            raise Refusal(
+                422, Reason.NO_FRAME, "an object of trigger_id, part_id and camera is wanted"
+            )
         trigger_id, part_id = document["trigger_id"], document.get("part_id")
+        camera = document.get("camera")
         if type(trigger_id) is not int or not 1 <= trigger_id <= MAX_TRIGGER_ID:
             raise wrong(
                 "trigger_id", repr(trigger_id), f"a whole number from 1 to {MAX_TRIGGER_ID}"
             )
         if part_id is not None and not (isinstance(part_id, str) and PART_ID.fullmatch(part_id)):
             raise wrong("part_id", repr(part_id), "1 to 128 letters, digits and ._:/+-")
-        return trigger_id, part_id
+        if camera is not None and not (isinstance(camera, str) and CAMERA.fullmatch(camera)):
+            raise wrong("camera", repr(camera), "the name of one of the line's cameras")
+        return trigger_id, part_id, camera
 
     def _state(self, _connection: Connection, query: str) -> Answer:
         query_values(query, ())

@@ -25,6 +25,12 @@ _PART_ID: dict[str, object] = {
     "pattern": "^[A-Za-z0-9._:/+-]+$",
 }
 
+_CAMERA: dict[str, object] = {
+    "type": "string",
+    "pattern": "^[a-z][a-z0-9_-]{0,63}$",
+    "description": "Which camera sees the part; the line's first without it.",
+}
+
 
 def openapi_document(
     limits: ServerLimits, *, with_inspect: bool = True, with_trigger: bool = False
@@ -37,11 +43,18 @@ def openapi_document(
         with_trigger: Whether there is a line that takes triggers.
     """
     paths: dict[str, object] = {
-        "/v1/state": {"get": _reading("state", "Package, engine, counts and latencies.", "State")},
+        "/v1/state": {
+            "get": _reading(
+                "state",
+                "Package, engine, counts and latencies; the line.",
+                "State",
+                refusals=("503", "504"),
+            )
+        },
         "/healthz": {"get": _reading("health", "Whether the process answers.", "Health")},
         "/readyz": {
             "get": _reading(
-                "ready", "Whether frames can be judged.", "Readiness", refusals=("503",)
+                "ready", "Whether parts can be judged.", "Readiness", refusals=("503", "504")
             )
         },
         "/openapi.json": {"get": _reading("description", "This description.", "Description")},
@@ -135,6 +148,7 @@ def _trigger() -> dict[str, object]:
                         "properties": {
                             "trigger_id": {"type": "integer", "minimum": 1, "maximum": 0xFFFF},
                             "part_id": {"anyOf": [_PART_ID, {"type": "null"}]},
+                            "camera": {"anyOf": [_CAMERA, {"type": "null"}]},
                         },
                     }
                 }
@@ -145,7 +159,7 @@ def _trigger() -> dict[str, object]:
             "202": _answer(
                 "Accepted; there is no verdict yet: reject until there is.", "TriggerReply"
             ),
-            **_refused("400", "403", "408", "411", "413", "415", "422", "500", "503"),
+            **_refused("400", "403", "408", "411", "413", "415", "422", "500", "503", "504"),
         },
     }
 
@@ -266,6 +280,7 @@ def _schemas() -> dict[str, object]:
                     "enum": [int(code) for code in VerdictCode],
                     "description": "0 where there is no verdict yet.",
                 },
+                "reason": {"type": "string", "enum": [reason.value for reason in Reason]},
             },
         },
         "State": {
@@ -278,7 +293,13 @@ def _schemas() -> dict[str, object]:
                 "verdicts": {"type": "object", "additionalProperties": count},
                 "refusals": {"type": "object", "additionalProperties": count},
                 "latency_ms": {"type": "object", "additionalProperties": {"type": "object"}},
-                "line": {"type": ["object", "null"]},
+                "line": {
+                    "type": ["object", "null"],
+                    "description": (
+                        "The line behind the server, if there is one: state and cause, counters, "
+                        "parts in flight, last verdict, worker processes."
+                    ),
+                },
             },
         },
         "Health": {"type": "object", "properties": {"alive": {"const": True}}},

@@ -18,6 +18,7 @@ from ssn_edge_runtime.record import (
     canonical_json,
 )
 from ssn_edge_runtime.sinks.base import Sink
+from ssn_edge_runtime.sinks.decided_triggers import DecidedTrigger, decided_triggers
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.group_sync import LONGEST_SYNC_S, GroupSync, Position
 from ssn_edge_runtime.sinks.heads import HEAD_EVERY, HeadPublisher, HeadStatement, OnHead
@@ -141,6 +142,14 @@ class Journal(Sink):
     def open_triggers(self) -> tuple[TriggerRecord, ...]:
         """Triggers that were accepted and have no decision yet, oldest first."""
         return tuple(self._ledger.open_triggers.values())
+
+    def decided_triggers(self, count: int) -> tuple[DecidedTrigger, ...]:
+        """The triggers that were decided last, also by earlier runs, oldest first.
+
+        Raises:
+            StorageError: The folder cannot be read.
+        """
+        return decided_triggers(self._folder, count)
 
     @property
     def synced_line(self) -> int:

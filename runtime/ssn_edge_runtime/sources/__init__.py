@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.sources.address import Scheme, SourceAddress, parse_address
 from ssn_edge_runtime.sources.base import DamagedFrame, Frame, NoFrameYet, Source
 from ssn_edge_runtime.sources.folder import FolderSource
 from ssn_edge_runtime.sources.genicam import GenicamSource
 from ssn_edge_runtime.sources.gstreamer import GStreamerSource
+from ssn_edge_runtime.sources.missing_library import missing_library
 from ssn_edge_runtime.sources.options import SourceOptions, TriggerMode
 from ssn_edge_runtime.sources.pattern import TestPatternSource
 from ssn_edge_runtime.sources.reopening import ReopenBudget, Reopening
@@ -54,8 +54,8 @@ def open_source(device: str, *, recursive: bool = False) -> Source:
         recursive: For a folder: whether pictures in folders below count.
 
     Raises:
-        ConfigError: An address that means nothing here, or a library that it needs is missing.
-        SourceError: There is nothing of that name.
+        ConfigError: An address that means nothing here.
+        SourceError: There is nothing of that name, or a library that it needs is missing.
     """
     address = parse_address(device)
     target, options = address.target, address.options
@@ -82,7 +82,7 @@ def _v4l2(target: str, options: SourceOptions) -> Source:
     if find_spec("linuxpy") is not None:
         return KernelV4l2Source(target, options)
     if not options.is_default:
-        raise ConfigError(
-            f"--device v4l2:{target}: settings need linuxpy: pip install 'ssn-edge[v4l2]'"
+        raise missing_library(
+            f"--device v4l2:{target}", "linuxpy for its settings", "pip install 'ssn-edge[v4l2]'"
         )
     return V4l2Source(target)

@@ -88,8 +88,9 @@ class GenicamSource(Source):
         """Find the camera, set it up and start it; the frame index goes on where it was.
 
         Raises:
-            ConfigError: Aravis is missing, or the camera does not take a setting.
-            SourceError: No such camera (the message lists those there are), or it is in use.
+            ConfigError: The camera does not take a setting.
+            SourceError: Aravis is missing, no such camera (the message lists those there are), or
+                it is in use.
         """
         (aravis,) = load_typelibs("Aravis")
         self._aravis = aravis

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.errors import ConfigError, SourceError
+from ssn_edge_runtime.errors import ConfigError, SourceError, SsnEdgeError
 from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.sources.base import Frame, Source
 from ssn_edge_runtime.sources.gi_import import load_typelibs
@@ -68,8 +68,8 @@ class GStreamerSource(Source):
         """Start the pipeline and wait for its first frame.
 
         Raises:
-            ConfigError: GStreamer is missing, or the text is no pipeline.
-            SourceError: It failed, or gave no frame within `open_timeout_s`.
+            ConfigError: The text is no pipeline.
+            SourceError: GStreamer is missing, it failed, or gave no frame within `open_timeout_s`.
         """
         self._gst, self._video, _ = load_typelibs("Gst", "GstVideo", "GstApp")
         self._gst.init(None)
@@ -122,9 +122,11 @@ class GStreamerSource(Source):
         try:
             return self._gst.parse_launch(text)
         except Exception as error:
-            raise ConfigError(
-                f"{self.name}: is no pipeline that GStreamer understands ({_glib_text(error)})"
-            ) from error
+            raise self._not_launched(_glib_text(error)) from error
+
+    def _not_launched(self, why: str) -> SsnEdgeError:
+        """The error of a text that GStreamer does not take: its writer's."""
+        return ConfigError(f"{self.name}: is no pipeline that GStreamer understands ({why})")
 
     def _pull(self, timeout_s: float) -> Any:
         # Names of its own: `close` may come from another thread meanwhile.

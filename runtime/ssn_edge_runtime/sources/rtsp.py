@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ssn_edge_runtime.errors import SsnEdgeError
 from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.sources.gstreamer import GStreamerSource
+from ssn_edge_runtime.sources.missing_library import missing_library
 
 LATENCY_MS = 100
 """How long packets wait for those that were overtaken."""
@@ -44,6 +46,11 @@ class RtspSource(GStreamerSource):
             "ssn_edge_camera. ! application/x-rtp,media=video ! decodebin",
             name=without_password(url),
         )
+
+    def _not_launched(self, why: str) -> SsnEdgeError:
+        # The text is ours: what GStreamer does not know of it is not installed.
+        packages = "gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+        return missing_library(self.name, f"GStreamer's plugins ({why})", f"apt install {packages}")
 
     def _prepare(self, pipeline: Any) -> None:
         self._gap_pts = None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ssn_edge_runtime.sinks.segments import journal_files
+from ssn_edge_runtime.sinks.backward import lines_backward
 
 LARGEST_READ_BYTES = 128 * 2**20
 """Some 140,000 parts, and a second or two: a start must not take minutes."""
-_BLOCK_BYTES = 2**18
 
 
 def verdicts_since(
@@ -35,48 +32,22 @@ def verdicts_since(
         StorageError: The folder cannot be read.
     """
     found: list[dict[str, object]] = []
-    if not folder.is_dir():
-        return found, True
     earliest = since.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     left = limit_bytes
-    for path in reversed(journal_files(folder)):
-        for line in _lines_backward(path):
-            left -= len(line) + 1
-            if left < 0:
-                return found, False
-            if b'"kind":"verdict"' not in line:
-                continue
-            try:
-                document = json.loads(line)
-            except ValueError:
-                continue
-            decided_at = document.get("decided_at") if isinstance(document, dict) else None
-            if not isinstance(decided_at, str):
-                continue
-            if decided_at < earliest:  # of one form, so that texts sort as moments
-                return found, True
-            found.append(document)
+    for line in lines_backward(folder):
+        left -= len(line) + 1
+        if left < 0:
+            return found, False
+        if b'"kind":"verdict"' not in line:
+            continue
+        try:
+            document = json.loads(line)
+        except ValueError:
+            continue
+        decided_at = document.get("decided_at") if isinstance(document, dict) else None
+        if not isinstance(decided_at, str):
+            continue
+        if decided_at < earliest:  # of one form, so that texts sort as moments
+            return found, True
+        found.append(document)
     return found, True
-
-
-def _lines_backward(path: Path) -> Iterator[bytes]:
-    """Whole lines from the last to the first; what has no end is left out."""
-    try:
-        with path.open("rb") as file:
-            position = file.seek(0, os.SEEK_END)
-            rest = b""
-            is_end = True
-            while position > 0:
-                size = min(_BLOCK_BYTES, position)
-                position -= size
-                file.seek(position)
-                first, *lines = (file.read(size) + rest).split(b"\n")
-                if is_end and lines:
-                    lines.pop()  # empty, or torn
-                    is_end = False
-                yield from reversed(lines)
-                rest = first
-            if not is_end:
-                yield rest
-    except OSError:
-        return

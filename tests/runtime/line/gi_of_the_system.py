@@ -21,7 +21,7 @@ def need_typelibs(*names: str) -> None:
     Users make their environment with ``--system-site-packages``; here, the path is shown to the
     import of `gi` alone, so that no other test finds the distribution's packages.
     """
-    from ssn_edge_runtime.errors import ConfigError
+    from ssn_edge_runtime.errors import SourceError
     from ssn_edge_runtime.sources.gi_import import load_typelibs
 
     sys.path.append(DIST_PACKAGES)
@@ -32,7 +32,7 @@ def need_typelibs(*names: str) -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             importlib.import_module("gi")
             load_typelibs(*names)
-    except (ImportError, ConfigError) as error:
+    except (ImportError, SourceError) as error:
         pytest.skip(f"needs the distribution's gi: {error}", allow_module_level=True)
     finally:
         sys.path.remove(DIST_PACKAGES)

@@ -11,6 +11,7 @@ from ssn_edge_runtime.errors import ConfigError, SourceError
 from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks
 from ssn_edge_runtime.sources import Frame, GStreamerSource, open_source
 from ssn_edge_runtime.sources.gi_import import load_typelibs
+from ssn_edge_runtime.sources.rtsp import RtspSource
 from tests.runtime.line.gi_of_the_system import need_typelibs
 
 need_typelibs("Gst", "GstApp", "GstVideo")
@@ -151,9 +152,9 @@ def test_a_library_that_is_not_there_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         "ssn_edge_runtime.sources.gi_import._VERSIONS", {"Gst": "9.9", "GstApp": "1.0"}
     )
-    with pytest.raises(ConfigError, match=r"apt install gir1.2-gstreamer-1.0") as caught:
+    with pytest.raises(SourceError, match=r"apt install gir1.2-gstreamer-1.0") as caught:
         load_typelibs("Gst")
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 5
 
 
 def test_no_thread_and_no_descriptor_is_left() -> None:
@@ -175,3 +176,10 @@ def test_no_thread_and_no_descriptor_is_left() -> None:
     while held() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert held() <= before
+
+
+def test_rtsp_without_a_plugin_of_gstreamer_says_what_to_install() -> None:
+    source = RtspSource("rtsp://127.0.0.1/none")
+    source._text = source._text.replace("rtspsrc", "nosuchsrc")
+    with pytest.raises(SourceError, match=r"apt install gstreamer1.0-plugins-base"):
+        source.open()

@@ -91,6 +91,15 @@ def test_a_frame_after_the_window_is_nobody_s() -> None:
     assert reason_of(part) is Reason.NO_FRAME
 
 
+def test_a_camera_with_less_than_its_share_finds_room_whoever_took_it_all() -> None:
+    ledger = TriggerLedger(replace(RULES, in_flight=4), next_sequence=1, cameras=2)
+    fast = [ledger.trigger("fast", 100 + n, 20 * n).admission for n in range(5)]
+    assert fast == [*[Admission.ACCEPTED] * 4, Admission.OVERRUN]
+    slow = [ledger.trigger("slow", 200 + n, 20 * n).admission for n in range(3)]
+    assert slow == [*[Admission.ACCEPTED] * 2, Admission.OVERRUN]
+    assert ledger.trigger("fast", 110, 200).admission is Admission.OVERRUN
+
+
 @pytest.mark.parametrize("exposed_ns", [None, 900])
 def test_a_frame_without_a_credible_exposure_is_unknown(exposed_ns: int | None) -> None:
     ledger = TriggerLedger(RULES, next_sequence=1)
@@ -202,7 +211,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.rules = replace(
             RULES, exposure_delay_ns=delay, exposure_window_ns=window, ejector_delay_ns=ejector
         )
-        self.ledger = TriggerLedger(self.rules, next_sequence=1)
+        self.ledger = TriggerLedger(self.rules, next_sequence=1, cameras=2)
         self.now = 1000
         self.exposed = {"a": 0, "b": 0}
         self.accepted: list[Part] = []
@@ -286,7 +295,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert [each.sequence for each in self.accepted] == list(
                 range(1, len(self.accepted) + 1)
             )
-            assert len(self.ledger.undecided) <= self.rules.in_flight
+            share = self.rules.in_flight // 2
+            assert len(self.ledger.undecided) <= self.rules.in_flight + share
 
     def teardown(self) -> None:
         if hasattr(self, "ledger"):

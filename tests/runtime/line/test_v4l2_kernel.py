@@ -328,7 +328,7 @@ def test_without_linuxpy_a_camera_runs_without_settings_and_exposure(
     source = open_source("/dev/video0")
     assert type(source) is V4l2Source
     assert not source.tells_exposure
-    with pytest.raises(ConfigError, match=r"pip install 'ssn-edge\[v4l2\]'"):
+    with pytest.raises(SourceError, match=r"pip install 'ssn-edge\[v4l2\]'"):
         open_source("v4l2:/dev/video0?width=640")
 
 

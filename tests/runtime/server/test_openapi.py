@@ -62,7 +62,7 @@ def test_requests_made_from_the_description_get_answers_that_it_names(
     schemathesis = pytest.importorskip("schemathesis", reason="the dev extra brings it")
     # A body of random bytes is a sound request by the description, and no picture all the same.
     checks = pytest.importorskip("schemathesis.specs.openapi.checks")
-    server = serve(inspector, tcp, trigger=lambda trigger_id, part_id: {"accepted_id": trigger_id})
+    server = serve(inspector, tcp, trigger=lambda trigger_id, *_: {"accepted_id": trigger_id})
     schema = schemathesis.openapi.from_url(f"http://{server.address}/openapi.json")
     checked: set[str] = set()
 

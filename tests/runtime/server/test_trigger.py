@@ -27,7 +27,7 @@ def test_a_trigger_is_accepted_and_has_no_verdict_yet(
 ) -> None:
     pulled: list[tuple[int, str | None]] = []
 
-    def trigger(trigger_id: int, part_id: str | None) -> Mapping[str, object]:
+    def trigger(trigger_id: int, part_id: str | None, camera: str | None) -> Mapping[str, object]:
         pulled.append((trigger_id, part_id))
         return {"accepted_id": trigger_id}
 
@@ -46,7 +46,7 @@ def test_a_line_that_waits_for_the_verdict_gives_it_with_its_code(
     serve: Serve, inspector: Inspector, unix: ListenAddress, verdict: str
 ) -> None:
     # Whatever code the line names, the verdict's own is sent.
-    def trigger(_trigger_id: int, _part_id: str | None) -> Mapping[str, object]:
+    def trigger(*_: object) -> Mapping[str, object]:
         return {"verdict": verdict, "verdict_code": 0x5AA5, "reason": "none"}
 
     reply = pull(serve(inspector, unix, trigger=trigger), {"trigger_id": 1})
@@ -65,7 +65,7 @@ def test_a_line_that_does_not_take_the_trigger_is_an_error_and_unknown(
     serve: Serve, inspector: Inspector, unix: ListenAddress, raised: Exception, status: int,
     reason: str,
 ) -> None:  # fmt: skip
-    def trigger(_trigger_id: int, _part_id: str | None) -> Mapping[str, object]:
+    def trigger(*_: object) -> Mapping[str, object]:
         raise raised
 
     reply = pull(serve(inspector, unix, trigger=trigger), {"trigger_id": 1, "part_id": "p"})
@@ -133,7 +133,7 @@ def test_a_line_that_judges_its_own_frames_needs_no_judge_here(
 ) -> None:
     state = {"state": "ContinuousExecution", "in_flight": 1}
     server = serve(
-        None, listen, trigger=lambda trigger_id, _: {"verdict": "pass"}, status=lambda: state
+        None, listen, trigger=lambda trigger_id, *_: {"verdict": "pass"}, status=lambda: state
     )
     assert pull(server, {"trigger_id": 1}).body["verdict_code"] == 0x5AA5
     assert ask(server.address, "POST", "/v1/inspect", b"").verdict == (404, "unknown", "no_frame")

@@ -285,7 +285,8 @@ def check(outcome: Outcome) -> None:
     for part in outcome.triggered:
         answers = outcome.answers[part]
         assert len(answers) == (4 if planned.fault(part) is Fault.DOUBLED else 1)
-        assert len(set(answers)) == 1, answers
+        # On a machine so busy that a pass is asked for again after its time: not given late.
+        assert {*answers} <= {answers[0], answers[0].again(monotonic_ns())}, answers
 
     unharmed = [each for each in verdicts if planned.fault(_part_of(each)) is None]
     good = [each for each in unharmed if not planned.is_faulty(_part_of(each))]

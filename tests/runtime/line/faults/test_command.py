@@ -19,14 +19,18 @@ from ssn_edge_runtime.sinks.base import PictureNames
 CAMERA = "test:?fps=30&width=128&height=96"
 
 
-def _start(
-    package: Path, output: Path, *more: str, before: tuple[str, ...] = ()
+def start_line(
+    package: Path,
+    output: Path,
+    *more: str,
+    device: tuple[str, ...] = (CAMERA,),
+    before: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *before,
             *(sys.executable, "-c", "from ssn_edge.cli import main; main()", "run"),
-            *("--device", CAMERA, "--package", str(package), "--output", str(output)),
+            *("--device", *device, "--package", str(package), "--output", str(output)),
             *more,
         ],
         stdin=subprocess.PIPE,
@@ -56,7 +60,7 @@ def test_what_the_system_does_not_grant_is_said_for_each_process_and_the_line_ru
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
     drop = ("setpriv", "--bounding-set", "-sys_nice,-ipc_lock")
-    with _start(package_path, tmp_path, *ASKS, before=drop) as line:
+    with start_line(package_path, tmp_path, *ASKS, before=drop) as line:
         _, err = line.communicate(timeout=60)
     assert line.returncode == 0, err
     for name, priority in (("engine", 18), ("camera camera", 19)):
@@ -70,7 +74,7 @@ def test_what_the_system_does_not_grant_is_said_for_each_process_and_the_line_ru
 def test_the_authority_stands_above_the_cameras_and_they_above_the_engine(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(package_path, tmp_path, *ASKS) as line:
+    with start_line(package_path, tmp_path, *ASKS) as line:
         _, err = line.communicate(timeout=60)
     assert line.returncode == 0, err
     if "real-time priority 20: not granted" in err:
@@ -80,7 +84,7 @@ def test_the_authority_stands_above_the_cameras_and_they_above_the_engine(
     assert "real-time priority 19: granted" in granted["camera camera"]
 
 
-def _wait_until_judging(line: subprocess.Popen[str]) -> None:
+def wait_until_judging(line: subprocess.Popen[str]) -> None:
     assert line.stderr is not None
     for said in line.stderr:
         if "judging with" in said:
@@ -91,10 +95,10 @@ def _wait_until_judging(line: subprocess.Popen[str]) -> None:
 def test_run_takes_triggers_on_stdin_and_answers_each_on_stdout(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(
+    with start_line(
         package_path, tmp_path, "--trigger", "stdin", "--deadline-ms", "2000", "--keep", "none"
     ) as line:
-        _wait_until_judging(line)
+        wait_until_judging(line)
         out, err = line.communicate("trigger 17 part-a\n", timeout=30)
     assert line.returncode == 0, err
     assert out.startswith("17 ")
@@ -105,8 +109,8 @@ def test_run_takes_triggers_on_stdin_and_answers_each_on_stdout(
 def test_run_ends_on_sigterm_with_everything_delivered(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with _start(package_path, tmp_path, "--trigger", "rate:20", "--json") as line:
-        _wait_until_judging(line)
+    with start_line(package_path, tmp_path, "--trigger", "rate:20", "--json") as line:
+        wait_until_judging(line)
         try:
             line.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -124,7 +128,7 @@ def test_every_picture_that_a_record_names_is_there_when_the_line_has_ended(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
     more = ("--keep", "all", "--policy", "every", "--max-frames", "12", "--deadline-ms", "5000")
-    with _start(package_path, tmp_path, *more) as line:
+    with start_line(package_path, tmp_path, *more) as line:
         _, err = line.communicate(timeout=60)
     assert line.returncode == 0, err
     verdicts = [each for each in simulated_line.read_lines(tmp_path) if each["kind"] == "verdict"]
@@ -158,8 +162,25 @@ def test_an_answer_that_names_a_file_of_another_part_names_none() -> None:
 
 
 def test_evidence_is_refused_where_it_would_not_be_kept(tmp_path: Path, package_path: Path) -> None:
-    with _start(package_path, tmp_path, "--evidence", "1") as line:
+    with start_line(package_path, tmp_path, "--evidence", "1") as line:
         _, err = line.communicate(timeout=30)
     assert line.returncode == 2
     assert "--evidence keeps frames in the single process alone" in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["rtsp://127.0.0.1:9/none", "gst:videotestsrc", "genicam:"])
+def test_a_camera_whose_library_is_not_installed_is_not_available(
+    tmp_path: Path, package_path: Path, device: str
+) -> None:
+    # As a Python without the distribution's packages; the camera's process sees the same.
+    (tmp_path / "gi.py").write_text("raise ImportError('not here')")
+    done = subprocess.run(
+        [sys.executable, "-m", "ssn_edge", "run", "--device", device, "--package",
+         str(package_path), "--output", str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), *sys.path]))},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "apt install python3-gi" in done.stderr
+    assert not (tmp_path / "out" / "decisions.jsonl").exists()

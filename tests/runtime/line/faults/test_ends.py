@@ -179,7 +179,7 @@ def test_a_part_that_cannot_be_recorded_does_not_pass_and_the_line_ends_in_error
 def test_a_line_that_drops_frames_drives_no_outlet_unless_told_so(tmp_path: Path) -> None:
     options = simulated_line.options(trigger=TriggerKind.FREE)
     planned = simulated_line.plan(1)
-    with Journal(tmp_path) as journal, pytest.raises(ConfigError, match="--drive-while-dropping"):
+    with Journal(tmp_path) as journal, pytest.raises(ConfigError, match="drives_while_dropping"):
         make_authority(journal, planned, options, outlets=[simulated_line.Gate()])
 
 

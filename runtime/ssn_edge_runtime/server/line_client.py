@@ -1,0 +1,125 @@
+"""The local server's side of a guarded line: it talks over the line's control socket.
+
+One connection for each trigger, so that an answer is never taken for another's; the state is asked
+for a few times a second at most, however many clients want it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic, monotonic_ns
+
+from ssn_edge_runtime.decision import Reason, Verdict
+from ssn_edge_runtime.server.answers import Refusal
+
+MOST_TRIGGERS = 8
+"""At a time: the control socket has room for others as well."""
+STATE_AGE_S = 0.2
+CONNECT_S = 1.0
+ANSWER_GRACE_S = 0.5
+"""Beyond the line's deadline; each trigger is answered by then, or the line does not answer."""
+LONGEST_ANSWER = 1 << 18
+
+
+class LineClient:
+    """Asks a line; called from several threads.
+
+    Args:
+        control: The line's control socket.
+        deadline_ms: The line's, from the trigger to the verdict.
+    """
+
+    def __init__(self, control: Path, *, deadline_ms: float) -> None:
+        self._control = control
+        self._deadline_ns = round(deadline_ms * 1e6)
+        self._triggers = threading.BoundedSemaphore(MOST_TRIGGERS)
+        self._asking = threading.Lock()
+        self._state: Mapping[str, object] = {}
+        self._asked_s: float | None = None
+
+    def trigger(
+        self, trigger_id: int, part_id: str | None, camera: str | None
+    ) -> Mapping[str, object]:
+        """Give a trigger and wait for its verdict.
+
+        Raises:
+            Refusal: It made no part, or the verdict came too late to count.
+        """
+        words = ["trigger", str(trigger_id)]
+        words += [] if part_id is None else [part_id]
+        words += [] if camera is None else [f"@{camera}"]
+        if not self._triggers.acquire(blocking=False):
+            raise Refusal(503, Reason.OVERRUN, f"{MOST_TRIGGERS} triggers wait for their verdict")
+        try:
+            sent_ns = monotonic_ns()
+            line = self._ask(" ".join(words), self._deadline_ns / 1e9 + ANSWER_GRACE_S)
+        finally:
+            self._triggers.release()
+        if line.startswith("error:"):
+            raise Refusal(422, Reason.NO_FRAME, line.removeprefix("error:").strip())
+        verdict, reason = _verdict_of(line, trigger_id)
+        # The deadline counts from the line's receipt; from the sending it is over a little sooner.
+        if verdict is Verdict.PASS and monotonic_ns() - sent_ns >= self._deadline_ns:
+            raise Refusal(504, Reason.DEADLINE, "passed, but its time is over")
+        return {"verdict": verdict.value, "reason": reason.value}
+
+    def state(self) -> Mapping[str, object]:
+        """The line's state, at most `STATE_AGE_S` old.
+
+        Raises:
+            Refusal: It does not tell.
+        """
+        with self._asking:
+            if self._asked_s is None or monotonic() - self._asked_s > STATE_AGE_S:
+                self._state = self._ask_state()
+                self._asked_s = monotonic()
+            return self._state
+
+    def _ask_state(self) -> Mapping[str, object]:
+        try:
+            document = json.loads(self._ask("state", CONNECT_S))
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise Refusal(503, Reason.RESTART, "the line says what is no state")
+        return document
+
+    def _ask(self, line: str, timeout_s: float) -> str:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as talk:
+                talk.settimeout(CONNECT_S)
+                talk.connect(str(self._control))
+                talk.settimeout(timeout_s)
+                talk.sendall(line.encode("ascii") + b"\n")
+                with talk.makefile("rb") as lines:
+                    answer = lines.readline(LONGEST_ANSWER)
+        except TimeoutError:
+            raise Refusal(504, Reason.DEADLINE, "the line does not answer") from None
+        except OSError as error:
+            raise Refusal(
+                503, Reason.RESTART, f"the line does not listen ({error.strerror})"
+            ) from error
+        if not answer.endswith(b"\n"):
+            raise Refusal(503, Reason.RESTART, "the line hung up")
+        return answer.decode("utf-8", "replace").strip()
+
+
+def _verdict_of(line: str, trigger_id: int) -> tuple[Verdict, Reason]:
+    """The verdict of an answer's line.
+
+    Raises:
+        Refusal: There is none, or it is another trigger's.
+    """
+    words = line.split()
+    if len(words) == 4 and words[0] == str(trigger_id):
+        if words[1] == "none":
+            raise Refusal(503, Reason.MISSED_TRIGGER, words[2].replace("_", " "))
+        try:
+            return Verdict(words[1]), Reason(words[2])
+        except ValueError:
+            pass
+    raise Refusal(500, Reason.INVALID_OUTPUT, "the line's answer is none to this trigger")

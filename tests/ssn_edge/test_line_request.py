@@ -1,0 +1,53 @@
+"""What a run is asked for, before anything is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssn_edge.line import LineRequest
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.encoder import EncoderRules
+
+MS = 1_000_000
+
+
+def request(**more: object) -> LineRequest:
+    return LineRequest("test:", Path("part.ssn"), Path("out"), **more)  # type: ignore[arg-type]
+
+
+def test_the_ejector_s_delay_is_a_time_or_a_number_of_counts() -> None:
+    rules = request(ejector_delay_ms=300, ejector_window_ms=20).line_options().rules
+    assert (rules.ejector_delay_ns, rules.ejector_window_ns) == (300 * MS, 20 * MS)
+    rules = (
+        request(ejector_delay_counts=5000, ejector_window_counts=60, encoder_silent_ms=40)
+        .line_options()
+        .rules
+    )
+    assert rules.encoder == EncoderRules(5000, 60, 40 * MS)
+    assert request().line_options().rules.encoder is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ejector_window_ms": 20.0}, "--ejector-window-ms needs"),
+        ({"ejector_delay_counts": 5000}, "go together"),
+        ({"ejector_window_counts": 50}, "go together"),
+        ({"ejector_delay_counts": 5000, "ejector_window_counts": 0}, "window of 0 counts"),
+        (
+            {"ejector_delay_counts": 5, "ejector_window_counts": 9, "ejector_delay_ms": 5.0},
+            "not both",
+        ),
+        ({"listen": "0.0.0.0:80"}, "other machines could reach"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        request(**wrong)
+
+
+def test_with_a_server_the_control_socket_is_there_whatever_triggers() -> None:
+    assert request().control_path is None
+    assert request(listen="127.0.0.1:0").control_path == Path("out/control.sock")
