@@ -20,7 +20,7 @@ from ssn_edge.evaluation.certificate_summary import (
 )
 from ssn_edge.evaluation.report import Report
 from ssn_edge.evaluation.report_page import render_report, write_report
-from tests.ssn_edge.evaluation.browser import CHROMIUM, Browser
+from tests.headless_browser import CHROMIUM, Browser
 from tests.ssn_edge.evaluation.by_hand import a_day_s_pictures, report_by_hand
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to look with")
@@ -110,12 +110,12 @@ def test_the_page_fits_the_screen_and_takes_its_colours(
     report: Report, tmp_path: Path, width: int, dark: bool
 ) -> None:
     write_report(report, tmp_path / "report.html")
-    with Browser(tmp_path, width=width, dark=dark) as browser:
+    with Browser(tmp_path, width=width, is_dark=dark) as browser:
         browser.open((tmp_path / "report.html").as_uri())
-        assert browser.evaluate("document.documentElement.scrollWidth") == width
+        assert browser.value("document.documentElement.scrollWidth") == width
         # No figure or picture is cut off, and no table needs a finger to be read.
         assert (
-            browser.evaluate(
+            browser.value(
                 "[...document.querySelectorAll('figure, img, svg, table, pre, dl')].filter(e => {"
                 "const b = e.getBoundingClientRect();"
                 f"return b.width && (b.left < 0 || b.right > {width} + 0.5)}}).length"
@@ -126,8 +126,8 @@ def test_the_page_fits_the_screen_and_takes_its_colours(
             "[...document.querySelectorAll('.scroll, pre')]"
             ".filter(e => e.scrollWidth > e.clientWidth)"
         )
-        assert browser.evaluate(scrolled + ".map(e => e.innerText)") == []
-        drawn = browser.picture()
+        assert browser.value(scrolled + ".map(e => e.innerText)") == []
+        drawn = browser.screenshot()
     assert drawn.shape == (900, width, 3)
     background = drawn[2, 2]
     assert (background.max() < 40) if dark else (background.min() > 230)
@@ -147,19 +147,19 @@ def test_a_click_enlarges_a_figure_and_another_puts_it_back(
     )
     with Browser(tmp_path) as browser:
         browser.open((tmp_path / "report.html").as_uri())
-        before = browser.evaluate(size)
+        before = browser.value(size)
         browser.click(figure)
-        assert browser.evaluate(size) == [1280, 900]
+        assert browser.value(size) == [1280, 900]
         browser.click(figure + " :nth-child(2)")
-        assert browser.evaluate(size) == before
+        assert browser.value(size) == before
 
 
 def test_the_page_shows_all_that_is_promised(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path / "report.html")
     with Browser(tmp_path) as browser:
         browser.open((tmp_path / "report.html").as_uri())
-        text = browser.evaluate("document.body.innerText")
-        drawings = browser.evaluate(
+        text = browser.value("document.body.innerText")
+        drawings = browser.value(
             "[...document.querySelectorAll('svg.chart')].map(e => e.getAttribute('aria-label'))"
         )
     for heading in (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ssn_edge.review.server import ReviewServer
-from tests.ssn_edge.review.browser import CHROMIUM, Browser
+from tests.headless_browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to press keys in")
 

@@ -32,9 +32,18 @@ _KEY_CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Enter": 13, "Escape": 27, "Tab
 
 
 class Browser:
-    """One page of a browser; a context manager."""
+    """One page of a browser; a context manager.
 
-    def __init__(self, folder: Path, *, width: int, height: int, is_dark: bool = False) -> None:
+    Args:
+        folder: For its profile.
+        width: Of the window, in CSS pixels; below 600 it is a phone's.
+        height: Likewise.
+        is_dark: Whether the system prefers dark colours.
+    """
+
+    def __init__(
+        self, folder: Path, *, width: int = 1280, height: int = 900, is_dark: bool = False
+    ) -> None:
         assert CHROMIUM is not None
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         command += ["--disable-background-networking", "--disable-component-update"]
@@ -57,7 +66,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.resize(width, height)
         feature = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
@@ -111,11 +120,27 @@ class Browser:
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=False,
+            mobile=width < 600,
         )
 
     def open(self, url: str) -> None:
+        """Go to a page, and wait until all of it is there."""
+        self.messages.clear()
         self.call("Page.navigate", url=url)
+        until = monotonic() + TIMEOUT_S
+        while not any(each["method"] == "Page.loadEventFired" for each in self.messages):
+            self.messages.append(self._read(until))
+        sleep(0.3)  # for requests that come after all is loaded
+        self.value("0")
+
+    @property
+    def requests(self) -> list[str]:
+        """Every address that the page asked for, its own included."""
+        return [
+            each["params"]["request"]["url"]
+            for each in self.messages
+            if each["method"] == "Network.requestWillBeSent"
+        ]
 
     def value(self, expression: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -144,6 +169,17 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
+    def click(self, selector: str) -> None:
+        """Click into the middle of the first element that fits."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{found}.scrollIntoView({{block: 'center'}})")
+        x, y = self.value(
+            f"(() => {{const b = {found}.getBoundingClientRect();"
+            "return [b.x + b.width / 2, b.y + b.height / 2]})()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         for kind, (x, y) in (
             ("mousePressed", start),
@@ -161,6 +197,7 @@ class Browser:
             )
 
     def screenshot(self) -> ByteImage:
+        """What the window shows, (H, W, 3) uint8 BGR."""
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         drawn = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert drawn is not None
