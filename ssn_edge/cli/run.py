@@ -67,6 +67,14 @@ def run(
             help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
         ),
     ] = None,
+    keep_log: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Delete segments of the log after so many days; needs --key."),
+    ] = None,
+    log_quota: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="Delete the oldest above so many GB of log; needs --key."),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
     settings: Annotated[
         Path | None,
@@ -150,6 +158,9 @@ def run(
                 "--device": device,
                 "--output": output,
                 "--keep": keep,
+                "--evidence": evidence,
+                "--keep-log": keep_log,
+                "--log-quota": log_quota,
                 "--max-frames": max_frames,
                 "--durable": durable or None,
                 "--shadow": shadow or None,
@@ -204,10 +215,12 @@ def run(
             realtime=realtime,
             lock_memory=lock_memory,
             hardware_watchdog=hardware_watchdog,
-            key=key,
+            key=key if key is not None or not project.key else Path(project.key),
             sqlite=sqlite,
             csv=csv,
-            evidence_bytes=None if evidence is None else int(evidence * 1e9),
+            evidence_bytes=_bytes(evidence, project.evidence_gb),
+            keep_log_days=keep_log or project.keep_log_days or None,
+            log_quota_bytes=_bytes(log_quota, project.log_quota_gb),
             single_process=single_process,
             trigger=trigger,
             policy=policy,
@@ -295,6 +308,12 @@ def supervision_lines(supervisor: Supervisor) -> list[str]:
     if health is not None and health.hottest is not None:
         lines.append("  hottest: {} {:.1f} degrees C".format(*health.hottest))
     return lines
+
+
+def _bytes(option_gb: float | None, setting_gb: float) -> int | None:
+    """GB of an option, or else of the project's setting; None where that is 0."""
+    size = setting_gb if option_gb is None else option_gb
+    return int(size * 1e9) if size else None
 
 
 def _share(text: str | None, option: str) -> float | None:

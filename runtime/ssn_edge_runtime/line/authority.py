@@ -25,6 +25,7 @@ from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
 from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.frame_desk import FrameDesk
+from ssn_edge_runtime.line.keeper_desk import KeeperDesk
 from ssn_edge_runtime.line.ledger import Admission, TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import LineState, StateMachine
@@ -116,6 +117,9 @@ class Authority:
         self._frames = FrameDesk(
             self._ledger, self._engine, self._delivery, self._cameras, options, self._states
         )
+        self._keeper: KeeperDesk | None = None
+        if options.evidence is not None:
+            self._keeper = KeeperDesk(options.evidence, self._cameras, self._delivery)
         self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
@@ -124,6 +128,7 @@ class Authority:
             self._selector,
             self._engine,
             self._cameras,
+            self._keeper,
             self._frames,
             self._delivery,
             options,
@@ -202,6 +207,17 @@ class Authority:
         """The end of `watch`."""
         self._selector.unregister(fd)
 
+    def evict_evidence(self, sequence: int) -> None:
+        """Have the keeper delete the evidence of parts up to a number, and wait for it.
+
+        For another thread than the line's: one that has their records retired.
+
+        Raises:
+            StorageError: The line ended first.
+        """
+        if self._keeper is not None:
+            self._keeper.evict_up_to(sequence)
+
     def status(self, *, with_latency: bool = False) -> LineStatus:
         """The line as it is now."""
         counters = dict(self._delivery.counters)
@@ -279,12 +295,21 @@ class Authority:
 
     def _release(self) -> None:
         while (part := self._ledger.release(monotonic_ns())) is not None:
-            if part.frame is not None:
-                self._cameras[part.frame.camera].let_go(part.frame)
             self._frames.parts_done += 1
-            self._delivery.deliver(part)
+            try:
+                record = self._delivery.deliver(part)
+                if self._keeper is not None:
+                    self._keeper.offer(part.frame, record)
+            finally:
+                if part.frame is not None:
+                    self._cameras[part.frame.camera].let_go(part.frame)
 
     def _is_done(self) -> bool:
+        if not self._is_all_delivered():
+            return False
+        return self._keeper is None or self._keeper.is_settled(monotonic_ns())
+
+    def _is_all_delivered(self) -> bool:
         if not self._ledger.is_empty or self._delivery.has_signals:
             return False
         limit = self.options.max_parts
@@ -294,6 +319,8 @@ class Authority:
 
     def _finish(self) -> None:
         self._note_drops()
+        if self._keeper is not None:
+            self._keeper.finish()
         if self._states.state.may_pass:
             self._go_to(LineState.READY, "all is delivered")
         self._go_to(LineState.HALTED, "the run ended")
@@ -327,6 +354,8 @@ class Authority:
         try:
             self._delivery.withhold_signals("the line failed")
             self._note_drops()
+            if self._keeper is not None:
+                self._keeper.finish()
         except StorageError:
             logger.debug("the end cannot be recorded", exc_info=True)
         self._delivery.answer_all(detail)
@@ -334,6 +363,8 @@ class Authority:
     def _shut(self) -> None:
         self._is_over = True
         self._take_requests()
+        if self._keeper is not None:
+            self._keeper.close()
         self._workers.end(self.options.stop_grace_s)
         for camera in self._cameras.values():
             camera.close()
@@ -441,8 +472,10 @@ class Authority:
         """From start to execution, once every worker has been up."""
         if self._states.state is not LineState.PREOPERATIONAL or self._is_stopping:
             return
-        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.all):
+        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.needed):
             return
+        if self._keeper is not None and self._keeper.is_starting:
+            return  # else the first frames would be left out
         if self._open_journal is not None:
             self._begin_journal()
         self._go_to(LineState.INITIALIZED, "engine and cameras are up")

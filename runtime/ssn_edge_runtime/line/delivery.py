@@ -238,8 +238,11 @@ class Delivery:
         """What was told about a part; None if it is not decided, or long forgotten."""
         return self._answers.get(part.sequence)
 
-    def deliver(self, part: Part) -> None:
+    def deliver(self, part: Part) -> DecisionRecord:
         """Record a released part; give the pass signal if it is one and still in time.
+
+        Returns:
+            Its record, which is written.
 
         Raises:
             StorageError: The part is not recorded; or it is, as `unknown`, and none after it.
@@ -281,6 +284,7 @@ class Delivery:
         if trouble is not None:
             raise trouble
         self.show()
+        return record
 
     def due_signals(self) -> None:
         """Give the signals of the parts that are at the ejector now."""
