@@ -38,6 +38,7 @@ from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import SEGMENT_AGE_S, SEGMENT_BYTES, Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
 from ssn_edge_runtime.sinks.retention import RetentionPolicy
+from ssn_edge_runtime.sinks.write_budget import WriteBudget
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.summary import LineSummary
 from ssn_edge_runtime.supervision import (
@@ -86,6 +87,8 @@ class LineRequest:
         sqlite: Database that follows the journal, in a process of its own.
         csv: CSV file that follows the journal, likewise.
         evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
+        write_bytes_a_day: Evidence is left out while the line has written more than its share of
+            this; None for no such bound.
         keep_log_days: Segments of the log older than this are deleted; needs `key`.
         log_quota_bytes: So are the oldest, while the log is larger; needs `key`.
         single_process: Everything in this process, without deadline or triggers: recordings are
@@ -119,6 +122,7 @@ class LineRequest:
     sqlite: Path | None = None
     csv: Path | None = None
     evidence_bytes: int | None = None
+    write_bytes_a_day: int | None = None
     keep_log_days: float | None = None
     log_quota_bytes: int | None = None
     single_process: bool = False
@@ -143,6 +147,11 @@ class LineRequest:
             raise ConfigError(
                 "--keep-log and --log-quota delete old segments of the log, and only a checkpoint "
                 "that this device has signed may stand for them; name its key: --key FILE"
+            )
+        if self.write_bytes_a_day is not None and self.evidence_bytes is None:
+            raise ConfigError(
+                "--write-budget leaves out evidence, and none is kept here; add --evidence GB, or "
+                "leave it out: records are written whatever it says"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
         self.line_options()
@@ -179,7 +188,11 @@ class LineRequest:
             evidence=(
                 None
                 if self.evidence_bytes is None
-                else EvidenceKept(self.output.absolute(), EvidencePolicy(self.evidence_bytes))
+                else EvidenceKept(
+                    self.output.absolute(),
+                    EvidencePolicy(self.evidence_bytes),
+                    bytes_a_day=self.write_bytes_a_day,
+                )
             ),
         )
 
@@ -303,7 +316,12 @@ def run_package(
         followers: list[Follower] = []
         evidence = None
         if request.evidence_bytes is not None:
-            evidence = EvidenceKeeper(request.output, EvidencePolicy(request.evidence_bytes))
+            budget = request.write_bytes_a_day
+            evidence = EvidenceKeeper(
+                request.output,
+                EvidencePolicy(request.evidence_bytes),
+                budget=None if budget is None else WriteBudget(budget),
+            )
             followers.append(evidence)
         housekeeping = opened.enter_context(
             Housekeeping(

@@ -67,6 +67,10 @@ def run(
             help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
         ),
     ] = None,
+    write_budget: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="GB a day that may be written before evidence is left out."),
+    ] = None,
     keep_log: Annotated[
         float | None,
         typer.Option(min=0.01, help="Delete segments of the log after so many days; needs --key."),
@@ -159,6 +163,7 @@ def run(
                 "--output": output,
                 "--keep": keep,
                 "--evidence": evidence,
+                "--write-budget": write_budget,
                 "--keep-log": keep_log,
                 "--log-quota": log_quota,
                 "--max-frames": max_frames,
@@ -219,6 +224,7 @@ def run(
             sqlite=sqlite,
             csv=csv,
             evidence_bytes=_bytes(evidence, project.evidence_gb),
+            write_bytes_a_day=_bytes(write_budget, project.write_budget_gb),
             keep_log_days=keep_log or project.keep_log_days or None,
             log_quota_bytes=_bytes(log_quota, project.log_quota_gb),
             single_process=single_process,

@@ -17,6 +17,7 @@ from ssn_edge_runtime.line.options import EvidenceKept
 from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerProcess, WorkerState
 from ssn_edge_runtime.record import DecisionRecord, EventKind
 from ssn_edge_runtime.sinks.evidence_policy import EVIDENCE_FOLDER, EvidenceName
+from ssn_edge_runtime.sinks.write_budget import WriteBudget
 
 LEFT_OUT_NOTED_NS = SECOND_NS
 COUNTS_NOTED_NS = 60 * SECOND_NS
@@ -57,7 +58,8 @@ class KeeperDesk:
         self._delivery = delivery
         self._loans: dict[int, _Loan] = {}
         self._job = 0
-        self._counts = {"kept": 0, "evicted": 0, "shed": 0, "failed": 0}
+        self._counts = {"kept": 0, "evicted": 0, "shed": 0, "failed": 0, "over_budget": 0}
+        self._budget = None if kept.bytes_a_day is None else WriteBudget(kept.bytes_a_day)
         self._told = dict(self._counts)
         self._left_out = SequenceRanges()
         self._evicted_by_it = 0
@@ -96,6 +98,9 @@ class KeeperDesk:
             return
         name = self._kept.policy.name_of(record)
         if name is None:
+            return
+        if self._budget is not None and self._budget.is_spent():
+            self._leave_out("over_budget", name)
             return
         if self.worker.state is not WorkerState.RUNNING or len(self._loans) >= self._kept.frames:
             self._leave_out("shed", name)

@@ -73,6 +73,8 @@ class EvidenceKept:
         policy: Whose, and how much of the disk.
         frames: So many may be in its hands; each camera has that many slots more. What comes
             beyond is left out, and counted.
+        bytes_a_day: No frame is kept while the line's processes have written more; None for no such
+            bound. See `WriteBudget`.
         limits: When it is taken for dead. It is no part of a verdict, so that it has more time than
             the others; once its restarts are spent, the line goes on without it.
         command: What the keeper runs.
@@ -81,6 +83,7 @@ class EvidenceKept:
     folder: Path
     policy: EvidencePolicy
     frames: int = 4
+    bytes_a_day: int | None = None
     limits: WorkerLimits = field(
         default_factory=lambda: WorkerLimits(
             start_ns=20 * SECOND_NS, beat_ns=5 * SECOND_NS, busy_ns=30 * SECOND_NS

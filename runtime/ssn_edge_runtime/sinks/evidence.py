@@ -15,6 +15,7 @@ from ssn_edge_runtime.record import DecisionRecord, EventKind, EventRecord
 from ssn_edge_runtime.sinks.base import Follower, PictureNames
 from ssn_edge_runtime.sinks.evidence_folder import EvidenceFolder
 from ssn_edge_runtime.sinks.evidence_policy import EvidenceName, EvidencePolicy
+from ssn_edge_runtime.sinks.write_budget import WriteBudget
 from ssn_edge_runtime.sources.base import Frame
 
 _POLL_S = 0.1
@@ -32,12 +33,14 @@ class EvidenceCounts:
         evicted: Deleted again, for the quota or the disk.
         shed: Left out because the writer lagged behind.
         failed: Left out because the disk did not take them.
+        over_budget: Left out because the line has written enough.
     """
 
     kept: int = 0
     evicted: int = 0
     shed: int = 0
     failed: int = 0
+    over_budget: int = 0
 
 
 class EvidenceKeeper(Follower):
@@ -51,16 +54,25 @@ class EvidenceKeeper(Follower):
         folder: The journal's folder.
         policy: What is kept.
         depth: Frames that may wait for the writer; each is held in memory.
+        budget: No picture comes while it is spent.
     """
 
-    def __init__(self, folder: Path, policy: EvidencePolicy, *, depth: int = 8) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        policy: EvidencePolicy,
+        *,
+        depth: int = 8,
+        budget: WriteBudget | None = None,
+    ) -> None:
         if depth < 1:
             raise ConfigError(f"the evidence queue holds {depth} frames; at least 1 is needed")
         self._folder = EvidenceFolder(folder, policy)
         self._policy = policy
         self._queue: Queue[tuple[EvidenceName, ByteImage]] = Queue(depth)
         # Of the thread that calls `write`; it must not wait for the others' lock.
-        self._shed = 0
+        self._budget = budget
+        self._shed = self._over_budget = 0
         self._kept = self._failed = 0
         self._told = EvidenceCounts()
         self._closing = Event()
@@ -68,13 +80,15 @@ class EvidenceKeeper(Follower):
 
     @property
     def shed(self) -> int:
-        """Frames that were left out because the writer lagged behind."""
-        return self._shed
+        """Frames that were left out because the writer lagged behind, or for the budget."""
+        return self._shed + self._over_budget
 
     @property
     def counts(self) -> EvidenceCounts:
         """What became of the pictures so far."""
-        return EvidenceCounts(self._kept, self._folder.evicted, self._shed, self._failed)
+        return EvidenceCounts(
+            self._kept, self._folder.evicted, self._shed, self._failed, self._over_budget
+        )
 
     @property
     def held_bytes(self) -> int:
@@ -101,6 +115,9 @@ class EvidenceKeeper(Follower):
         name = None if frame is None else self._policy.name_of(record)
         if frame is None or name is None:
             return
+        if self._budget is not None and self._budget.is_spent():
+            self._over_budget += 1
+            return
         try:
             self._queue.put_nowait((name, frame.image))
         except Full:
@@ -119,6 +136,7 @@ class EvidenceKeeper(Follower):
                 "evicted": counts.evicted - told.evicted,
                 "shed": counts.shed - told.shed,
                 "failed": counts.failed - told.failed,
+                "over_budget": counts.over_budget - told.over_budget,
                 "held_bytes": self.held_bytes,
             },
         )

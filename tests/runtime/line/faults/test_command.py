@@ -138,12 +138,19 @@ def test_run_keeps_evidence_of_a_camera_and_the_audit_compares_it(
     assert (report.problems, report.evidence) == ((), len(of_kept))
 
 
-@pytest.mark.parametrize("option", ["--keep-log", "--log-quota"])
-def test_segments_are_deleted_only_behind_a_signature(
-    tmp_path: Path, package_path: Path, option: str
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--keep-log", "name its key: --key FILE"),
+        ("--log-quota", "name its key: --key FILE"),
+        ("--write-budget", "add --evidence GB"),
+    ],
+)
+def test_bounds_that_nothing_could_keep_are_refused(
+    tmp_path: Path, package_path: Path, option: str, wanted: str
 ) -> None:
     with _start(package_path, tmp_path / "log", option, "1") as line:
         _, err = line.communicate(timeout=30)
     assert line.returncode == 2
-    assert "name its key: --key FILE" in err
+    assert wanted in err
     assert not (tmp_path / "log").exists()

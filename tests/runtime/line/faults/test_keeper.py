@@ -33,6 +33,7 @@ from ssn_edge_runtime.sinks import (
     audit_log,
 )
 from ssn_edge_runtime.sinks.retention import Retirement
+from ssn_edge_runtime.sinks.write_budget import written_bytes
 
 MS = 1_000_000
 LIMITS = WorkerLimits(
@@ -329,3 +330,21 @@ def test_evidence_goes_before_the_records_that_it_is_of(
 def pictured(log: Path) -> list[int]:
     """The parts that a log has evidence of."""
     return [int(path.name[:9]) for path in (log / EVIDENCE_FOLDER).glob("*.png")]
+
+
+def test_a_spent_write_budget_leaves_out_evidence_and_no_record(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    before = written_bytes()
+    _, authority = run_belt(tmp_path, evidence(tmp_path, bytes_a_day=24), parts=120)
+    if written_bytes() == before:
+        pytest.skip("the test's folder is not on a disk: nothing is written")
+    records = verdicts(tmp_path)
+    assert len(records) == 120
+    # It looks once a second; from then on the log alone has written more than a byte an hour.
+    seen = [each["sequence"] for each in records if each["frame_index"] is not None]
+    over = authority.status().counters["evidence_over_budget"]
+    assert over > 10
+    assert set(seen[-over:]) <= left_out(tmp_path)
+    told = events(tmp_path, "evidence")
+    assert sum(each["detail"]["over_budget"] for each in told) == over  # type: ignore[index]
