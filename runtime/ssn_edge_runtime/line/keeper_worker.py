@@ -48,7 +48,7 @@ class Keeper:
         self._failed = 0
 
     def run(self) -> None:
-        """Keep frames until the stop; those that were lent before it are kept."""
+        """Keep frames until the stop; those that were lent before it are kept, too."""
         while True:
             message = self._link.receive(IDLE_S)
             if message is None:

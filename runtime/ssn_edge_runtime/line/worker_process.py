@@ -286,7 +286,7 @@ class WorkerProcess:
 
     def _stand_back(self, pid: int) -> None:
         own = os.getpriority(os.PRIO_PROCESS, 0)
-        with suppress(ProcessLookupError):
+        with suppress(OSError):  # it is gone already, or a service may not
             # Else it would have the line's real-time priority, where that has one.
             os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, pid, own + self._niceness)
