@@ -18,6 +18,7 @@ from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import (
+    EvidenceKept,
     FreePolicy,
     LineOptions,
     PicturesKept,
@@ -40,11 +41,14 @@ from ssn_edge_runtime.server.line_server import LineServerProcess
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.base import Follower
 from ssn_edge_runtime.sinks.device_key import DeviceKey
-from ssn_edge_runtime.sinks.evidence import EvidenceKeeper, EvidencePolicy
+from ssn_edge_runtime.sinks.evidence import EvidenceKeeper
+from ssn_edge_runtime.sinks.evidence_policy import EvidencePolicy
 from ssn_edge_runtime.sinks.follow import FollowerProcess
 from ssn_edge_runtime.sinks.housekeeping import Housekeeping
-from ssn_edge_runtime.sinks.journal import Journal
+from ssn_edge_runtime.sinks.journal import SEGMENT_AGE_S, SEGMENT_BYTES, Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower, WhenFull
+from ssn_edge_runtime.sinks.retention import RetentionPolicy
+from ssn_edge_runtime.sinks.write_budget import WriteBudget
 from ssn_edge_runtime.sources import open_source
 from ssn_edge_runtime.sources.address import without_password
 from ssn_edge_runtime.summary import LineSummary
@@ -61,6 +65,10 @@ from ssn_edge_runtime.supervision import (
     release_process,
     settle_process,
 )
+
+DAY_S = 24 * 3600.0
+SEGMENTS_OF_A_QUOTA = 8
+"""Only whole segments go, so that a log under a quota has some."""
 
 ChoiceT = TypeVar("ChoiceT", bound=Enum)
 
@@ -92,6 +100,10 @@ class LineRequest:
         sqlite: Database that follows the journal, in a process of its own.
         csv: CSV file that follows the journal, likewise.
         evidence_bytes: Quota of the disk for frames that are kept as evidence; None keeps none.
+        write_bytes_a_day: Evidence is left out while the line has written more than its share of
+            this; None for no such bound.
+        keep_log_days: Segments of the log older than this are deleted; needs `key`.
+        log_quota_bytes: So are the oldest, while the log is larger; needs `key`.
         single_process: Everything in this process, without deadline or triggers: recordings are
             always judged so.
         trigger: ``free``, ``software``, ``stdin``, ``camera`` or ``rate:HZ``.
@@ -131,6 +143,9 @@ class LineRequest:
     sqlite: Path | None = None
     csv: Path | None = None
     evidence_bytes: int | None = None
+    write_bytes_a_day: int | None = None
+    keep_log_days: float | None = None
+    log_quota_bytes: int | None = None
     single_process: bool = False
     trigger: str = "free"
     policy: str = "latest"
@@ -154,6 +169,16 @@ class LineRequest:
             raise ConfigError(
                 f"--recipe {self.recipe}: recipes are in the settings, and there are none here; "
                 "name them: --settings FILE"
+            )
+        if self.retention is not None and self.key is None:
+            raise ConfigError(
+                "--keep-log and --log-quota delete old segments of the log, and only a checkpoint "
+                "that this device has signed may stand for them; name its key: --key FILE"
+            )
+        if self.write_bytes_a_day is not None and self.evidence_bytes is None:
+            raise ConfigError(
+                "--write-budget leaves out evidence, and none is kept here; add --evidence GB, or "
+                "leave it out: records are written whatever it says"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
         if self.listen is not None:
@@ -198,6 +223,44 @@ class LineRequest:
                 if self.keep_policy is KeepPolicy.NONE
                 else PicturesKept(self.output.absolute(), self.keep_policy)
             ),
+            evidence=(
+                None
+                if self.evidence_bytes is None
+                else EvidenceKept(
+                    self.output.absolute(),
+                    EvidencePolicy(self.evidence_bytes),
+                    bytes_a_day=self.write_bytes_a_day,
+                )
+            ),
+        )
+
+    @property
+    def retention(self) -> RetentionPolicy | None:
+        """How long segments are kept; None for as long as there is room.
+
+        Raises:
+            ConfigError: Not even a moment.
+        """
+        if self.keep_log_days is None and self.log_quota_bytes is None:
+            return None
+        return RetentionPolicy(
+            max_age_s=None if self.keep_log_days is None else self.keep_log_days * DAY_S,
+            max_bytes=self.log_quota_bytes,
+        )
+
+    def journal(self, key: DeviceKey | None) -> Journal:
+        """The journal, not open, in segments that fit what is kept of it."""
+        segment_bytes, segment_age_s = SEGMENT_BYTES, SEGMENT_AGE_S
+        if self.log_quota_bytes is not None:
+            segment_bytes = min(segment_bytes, max(1, self.log_quota_bytes // SEGMENTS_OF_A_QUOTA))
+        if self.keep_log_days is not None:
+            segment_age_s = min(segment_age_s, self.keep_log_days * DAY_S / SEGMENTS_OF_A_QUOTA)
+        return Journal(
+            self.output,
+            durable=self.durable,
+            key=key,
+            segment_bytes=segment_bytes,
+            segment_age_s=segment_age_s,
         )
 
     def _encoder_rules(self) -> EncoderRules | None:
@@ -319,13 +382,25 @@ def run_package(
             opened.enter_context(
                 FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
             )
-        journal = opened.enter_context(Journal(request.output, durable=request.durable, key=key))
+        journal = opened.enter_context(request.journal(key))
         followers: list[Follower] = []
         evidence = None
         if request.evidence_bytes is not None:
-            evidence = EvidenceKeeper(request.output, EvidencePolicy(request.evidence_bytes))
+            budget = request.write_bytes_a_day
+            evidence = EvidenceKeeper(
+                request.output,
+                EvidencePolicy(request.evidence_bytes),
+                budget=None if budget is None else WriteBudget(budget),
+            )
             followers.append(evidence)
-        housekeeping = opened.enter_context(Housekeeping(journal, evidence=evidence))
+        housekeeping = opened.enter_context(
+            Housekeeping(
+                journal,
+                policy=request.retention,
+                key=None if key is None else key.public,
+                evidence=evidence,
+            )
+        )
         pictures = PictureFollower(
             request.output, keep=keep, when_full=WhenFull.SHED if source.is_live else WhenFull.WAIT
         )
@@ -410,11 +485,6 @@ def _run_guarded(
             "--shadow drives nothing, and whoever gives a trigger would be answered; leave one of "
             "them out, or let the camera trigger: --trigger camera"
         )
-    if request.evidence_bytes is not None:
-        raise ConfigError(
-            "--evidence keeps frames in the single process alone, for now; add --single-process, "
-            "or leave it out: masks and overlays are kept by --keep"
-        )
     settings = GuardedSettings(request.settings, request.recipe)
     cameras = request.cameras
     lines: list[Authority] = []
@@ -440,8 +510,16 @@ def _run_guarded(
                     on_message=on_message,
                 )
             )
-        journal = Journal(request.output, durable=request.durable, key=key)
+        journal = request.journal(key)
         opened.callback(journal.close)
+        housekeeping = opened.enter_context(
+            Housekeeping(
+                journal,
+                policy=request.retention,
+                key=None if key is None else key.public,
+                evict=lambda sequence: lines[0].evict_evidence(sequence),
+            )
+        )
         supervisor = Supervisor(
             settings,
             settings_path=request.settings,
@@ -473,6 +551,7 @@ def _run_guarded(
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()
+                housekeeping.tend()
             if status.cause.startswith(WAITING) and status.cause != said_cause:
                 said_cause = status.cause
                 on_message(f"{status.state}: {said_cause}")

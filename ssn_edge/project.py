@@ -85,6 +85,20 @@ def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
     return found[0]
 
 
+def are_for(settings: Path, package: Path) -> bool:
+    """Whether device settings are for a package.
+
+    Raises:
+        ConfigError: The settings cannot be read.
+        PackageError: Nor can the package.
+    """
+    from ssn_edge_runtime.package import Package
+    from ssn_edge_runtime.settings_store import read_settings
+
+    with Package.open(package) as opened:
+        return read_settings(settings).package_id == opened.package_id
+
+
 def find_settings(named: Path | None, *, default: Path) -> Path | None:
     """The device settings that are meant: the file named, or the default one if it is there.
 

@@ -40,6 +40,9 @@ class ReplayRequest:
             source's own log where it has one, and else for nothing.
         engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`; of both packages.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``; of both packages.
+        settings: This device's, for `package`; None for its own thresholds. Another package that it
+            is compared with has its own.
+        recipe: Which of their recipes.
     """
 
     source: Path
@@ -47,6 +50,8 @@ class ReplayRequest:
     against: Path | None = None
     engine: str = "auto"
     precision: str = "auto"
+    settings: Path | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +172,8 @@ def replay(
         on_progress: Told how many pictures are done.
 
     Raises:
-        ConfigError: A source that is a camera, or a comparison with something that is neither log
-            nor package.
+        ConfigError: A source that is a camera, a comparison with something that is neither log nor
+            package, or settings that are for another package or cannot be used.
         DatasetError: No pictures, or no log.
         PackageError: Not a whole, unchanged package.
         EngineError: The engine cannot run here, or has no device certificate.
@@ -181,8 +186,20 @@ def replay(
     judged: list[Judged] = []
     keys: list[PictureKeys] = []
     with ExitStack() as opened:
-        inspector = opened.enter_context(_open(request.package, request))
-        second = None if other is None else opened.enter_context(_open(other, request))
+        inspector = opened.enter_context(
+            Inspector.open(
+                request.package,
+                engine=request.engine,
+                precision=request.precision,
+                settings=request.settings,
+                recipe=request.recipe,
+            )
+        )
+        second = None
+        if other is not None:
+            second = opened.enter_context(
+                Inspector.open(other, engine=request.engine, precision=request.precision)
+            )
         for name, part_id, image in _frames(source):
             judged.append(
                 Judged(
@@ -260,10 +277,6 @@ def _frames(source: Source) -> Iterator[tuple[str, str | None, ByteImage | None]
         raise DatasetError(str(error)) from error
 
 
-def _open(package: Path, request: ReplayRequest) -> Inspector:
-    return Inspector.open(package, engine=request.engine, precision=request.precision)
-
-
 def _decision(inspector: Inspector, image: ByteImage | None) -> Decision:
     """As the line decides: a picture that cannot be read is a bad frame."""
     if image is None:
@@ -286,6 +299,8 @@ def _description(path: Path, inspector: Inspector) -> dict[str, object]:
         "package_id": inspector.package_id,
         "precision": inspector.precision,
         "engine": inspector.engine_name,
+        "settings_id": inspector.settings_id,
+        "recipe": inspector.recipe,
     }
 
 

@@ -212,9 +212,30 @@ class RunSettings:
         default="settings.json",
         metadata=_explained("this device's settings; without the file the package's thresholds"),
     )
+    key: str = field(
+        default="", metadata=_explained("device key that signs the log's heads; empty for none")
+    )
+    evidence_gb: float = field(
+        default=0.0, metadata=_explained("room for frames that are kept as evidence; 0 for none")
+    )
+    write_budget_gb: float = field(
+        default=0.0,
+        metadata=_explained("GB a day that may be written before evidence is left out; 0 for any"),
+    )
+    keep_log_days: float = field(
+        default=0.0,
+        metadata=_explained("older segments of the log are deleted; needs key; 0 keeps them"),
+    )
+    log_quota_gb: float = field(
+        default=0.0,
+        metadata=_explained("the oldest are deleted above this; needs key; 0 keeps them"),
+    )
 
     def __post_init__(self) -> None:
-        """Refuse a policy that there is not."""
+        """Refuse a policy that there is not, and less than nothing."""
+        for name in ("evidence_gb", "write_budget_gb", "keep_log_days", "log_quota_gb"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: 0 or more is wanted")
         if self.keep not in ("all", "rejects", "none"):
             raise ConfigError(f"keep = {self.keep!r}: all, rejects or none is wanted")
 

@@ -89,8 +89,10 @@ def encode_png(picture: ByteImage, *, compression: int = 1) -> bytes:
     Raises:
         StorageError: Not such an array, or empty.
     """
-    # OpenCV encodes another type as bytes after a warning, which is not without loss.
-    if picture.dtype == np.uint8 and picture.size > 0:
+    # OpenCV encodes another type as bytes after a warning, which is not without loss; and with
+    # one channel or four, another shape or other pixels come back.
+    is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+    if is_picture and picture.dtype == np.uint8 and picture.size > 0:
         ok, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, compression])
         if ok:
             return bytes(data)

@@ -27,6 +27,14 @@ def audit(
     key: Annotated[
         Path | None, typer.Option(help="The device's public key (PEM), from elsewhere.")
     ] = None,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Also compare each kept frame with the hash that the log has of it: reads them "
+            "all.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find each line of a decision log that was cut, changed, missing, doubled or moved.
@@ -42,7 +50,7 @@ def audit(
 
         heads = [each for text in head or () for each in heads_from(text)]
         public = None if key is None else PublicKey.read(key)
-        report = audit_log(log, heads=heads, key=public)
+        report = audit_log(log, heads=heads, key=public, with_evidence=evidence)
         out.result(report.to_dict(), audit_lines(report), as_json=as_json)
         report.raise_for_problems()
 
@@ -56,6 +64,8 @@ def audit_lines(report: AuditReport) -> list[str]:
         f"  decisions: {counts}",
         f"  head: {report.head}",
     ]
+    if report.evidence is not None:
+        lines.append(f"  kept frames that are what the log says: {report.evidence}")
     if report.open_triggers:
         lines.append(f"  triggers without a decision yet: {report.open_triggers}")
     lines += [f"  {each.file}:{each.line}: {each.detail}" for each in report.problems]

@@ -35,27 +35,40 @@ def replay(
     ] = None,
     engine: EngineOption = None,
     precision: PrecisionOption = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="This device's settings; without it settings.json, if it is here."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge recorded pictures again, and show which verdicts change.
 
+    Judged as `run` does it: by this device's settings, where they are for the package.
     A log's pictures are found by their pixels, or by name where the log holds no hash. Nothing is
     driven and no log is written. Differences are the result, not an error.
 
     Example: ssn-edge replay parts/ --package new.ssn --against decisions/
     """
     with reporting(context) as out:
-        from ssn_edge.project import find_package
+        from ssn_edge.project import are_for, find_package, find_settings
         from ssn_edge.replay import ReplayRequest
         from ssn_edge.replay import replay as replay_pictures
 
-        settings = project_settings().run
+        project = project_settings().run
+        judge = find_package(package)
+        in_force = find_settings(settings, default=Path(project.settings))
+        if settings is None and in_force is not None and not are_for(in_force, judge):
+            out.say(f"{in_force} is for another package; {judge} judges by its own thresholds")
+            in_force = None
         request = ReplayRequest(
             source,
-            find_package(package),
+            judge,
             against,
-            engine=engine or settings.engine,
-            precision=precision or settings.precision,
+            engine=engine or project.engine,
+            precision=precision or project.precision,
+            settings=in_force,
+            recipe=recipe,
         )
         with out.progress() as progress:
             found = replay_pictures(

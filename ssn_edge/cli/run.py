@@ -68,6 +68,18 @@ def run(
             help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
         ),
     ] = None,
+    write_budget: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="GB a day that may be written before evidence is left out."),
+    ] = None,
+    keep_log: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Delete segments of the log after so many days; needs --key."),
+    ] = None,
+    log_quota: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="Delete the oldest above so many GB of log; needs --key."),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
     settings: Annotated[
         Path | None,
@@ -173,6 +185,10 @@ def run(
             given = {
                 "--output": output,
                 "--keep": keep,
+                "--evidence": evidence,
+                "--write-budget": write_budget,
+                "--keep-log": keep_log,
+                "--log-quota": log_quota,
                 "--max-frames": max_frames,
                 "--durable": durable or None,
                 "--shadow": shadow or None,
@@ -230,10 +246,13 @@ def run(
             lock_memory=lock_memory,
             waits_for_engine=wait_for_engine,
             hardware_watchdog=hardware_watchdog,
-            key=key,
+            key=key if key is not None or not project.key else Path(project.key),
             sqlite=sqlite,
             csv=csv,
-            evidence_bytes=None if evidence is None else int(evidence * 1e9),
+            evidence_bytes=_bytes(evidence, project.evidence_gb),
+            write_bytes_a_day=_bytes(write_budget, project.write_budget_gb),
+            keep_log_days=keep_log or project.keep_log_days or None,
+            log_quota_bytes=_bytes(log_quota, project.log_quota_gb),
             single_process=single_process,
             trigger=trigger,
             policy=policy,
@@ -327,6 +346,12 @@ def supervision_lines(supervisor: Supervisor) -> list[str]:
     if health is not None and health.hottest is not None:
         lines.append("  hottest: {} {:.1f} degrees C".format(*health.hottest))
     return lines
+
+
+def _bytes(option_gb: float | None, setting_gb: float) -> int | None:
+    """GB of an option, or else of the project's setting; None where that is 0."""
+    size = setting_gb if option_gb is None else option_gb
+    return int(size * 1e9) if size else None
 
 
 def _share(text: str | None, option: str) -> float | None:

@@ -26,6 +26,7 @@ from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
 from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.frame_desk import FrameDesk
 from ssn_edge_runtime.line.intake import Intake
+from ssn_edge_runtime.line.keeper_desk import KeeperDesk
 from ssn_edge_runtime.line.ledger import TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
 from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, SettingsChanges
@@ -127,6 +128,9 @@ class Authority:
         )
         self._settings = SettingsChanges(self._engine, self._delivery, on_settings)
         self._changes: deque[SettingsChange] = deque()
+        self._keeper: KeeperDesk | None = None
+        if options.evidence is not None:
+            self._keeper = KeeperDesk(options.evidence, self._cameras, self._delivery)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, (0, self._woken))
@@ -134,6 +138,7 @@ class Authority:
             self._selector,
             self._engine,
             self._cameras,
+            self._keeper,
             self._frames,
             self._delivery,
             self._settings,
@@ -236,6 +241,17 @@ class Authority:
         """The end of `watch`."""
         self._selector.unregister(fd)
 
+    def evict_evidence(self, sequence: int) -> None:
+        """Have the keeper delete the evidence of parts up to a number, and wait for it.
+
+        For another thread than the line's: one that has their records retired.
+
+        Raises:
+            StorageError: The line ended first.
+        """
+        if self._keeper is not None:
+            self._keeper.evict_up_to(sequence)
+
     def status(self, *, with_latency: bool = False) -> LineStatus:
         """The line as it is now."""
         counters = dict(self._delivery.counters)
@@ -317,12 +333,21 @@ class Authority:
 
     def _release(self) -> None:
         while (part := self._ledger.release(monotonic_ns())) is not None:
-            if part.frame is not None:
-                self._cameras[part.frame.camera].let_go(part.frame)
             self._frames.parts_done += 1
-            self._delivery.deliver(part)
+            try:
+                record = self._delivery.deliver(part)
+                if self._keeper is not None:
+                    self._keeper.offer(part.frame, record)
+            finally:
+                if part.frame is not None:
+                    self._cameras[part.frame.camera].let_go(part.frame)
 
     def _is_done(self) -> bool:
+        if not self._is_all_delivered():
+            return False
+        return self._keeper is None or self._keeper.is_settled(monotonic_ns())
+
+    def _is_all_delivered(self) -> bool:
         if not self._ledger.is_empty:
             return False
         limit = self.options.max_parts
@@ -334,6 +359,8 @@ class Authority:
 
     def _finish(self) -> None:
         self._note_drops()
+        if self._keeper is not None:
+            self._keeper.finish()
         if self._states.state.may_pass:
             self._go_to(LineState.READY, "all is delivered")
         self._go_to(LineState.HALTED, "the run ended")
@@ -367,6 +394,8 @@ class Authority:
         try:
             self._delivery.signals.withhold_all("the line failed", monotonic_ns())
             self._note_drops()
+            if self._keeper is not None:
+                self._keeper.finish()
         except StorageError:
             logger.debug("the end cannot be recorded", exc_info=True)
         self._delivery.answers.answer_all(detail)
@@ -377,6 +406,8 @@ class Authority:
         self._intake.take()
         self._take_changes()
         self._settings.end()
+        if self._keeper is not None:
+            self._keeper.close()
         self._workers.end(self.options.stop_grace_s)
         for camera in self._cameras.values():
             camera.close()
@@ -441,8 +472,10 @@ class Authority:
         """From start to execution, once every worker has been up."""
         if self._states.state is not LineState.PREOPERATIONAL or self._is_stopping:
             return
-        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.all):
+        if any(worker.state is not WorkerState.RUNNING for worker in self._workers.needed):
             return
+        if self._keeper is not None and self._keeper.is_starting:
+            return  # else the first frames would be left out
         if self._open_journal is not None:
             self._begin_journal()
         granted = {worker.name: "; ".join(worker.granted) for worker in self._workers.all}

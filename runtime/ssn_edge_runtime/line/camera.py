@@ -47,6 +47,8 @@ class Camera:
         waits = options.trigger is TriggerKind.FREE and options.policy is FreePolicy.BLOCK
         # A source that waits is not read further ahead than the engine needs.
         count = options.spare_slots + (0 if waits else options.rules.in_flight)
+        if options.evidence is not None:
+            count += options.evidence.frames  # what the keeper holds, the camera does not miss
         self._frames = SharedFrames(count, slot_bytes=options.slot_bytes)
         self._last: SeenFrame | None = None
         self._drops: dict[str, _DropRange] = {}
@@ -60,6 +62,11 @@ class Camera:
     def memory(self) -> dict[str, object]:
         """What a worker must know of the memory, but for the descriptor."""
         return {"bytes": self._frames.bytes, "slot_bytes": self._frames.slot_bytes}
+
+    @property
+    def reader_memory(self) -> dict[str, object]:
+        """All that a worker must know of the memory to look at it."""
+        return {"camera": self.key, "fd": self.reader_fd, **self.memory}
 
     def start(self, now_ns: int) -> None:
         """Start the capture worker, and lend it all free slots."""
@@ -116,6 +123,7 @@ class Camera:
             part_id=message.text_or_none("part_id"),
             fault=reason,
             fault_detail=message.text("detail"),
+            has_pixels=message.flag("has_pixels"),
         )
         table = self._frames.table
         if not table.announce(slot, generation, self.worker.owner, _holder(frame)):

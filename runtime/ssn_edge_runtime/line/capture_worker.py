@@ -11,6 +11,9 @@ from datetime import datetime, timezone
 from time import monotonic, monotonic_ns
 from typing import cast
 
+import numpy as np
+
+from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.errors import SourceError, SsnEdgeError
 from ssn_edge_runtime.frame_stream_checks import FrameStreamChecks, StreamFault
 from ssn_edge_runtime.line.messages import Message
@@ -121,7 +124,8 @@ class _Capture:
         slot, generation = self._lent.popleft()
         reason, detail = (None, "") if fault is None else (fault.reason.value, fault.detail)
         shape = list(frame.image.shape)
-        if not self._frames.put(slot, frame.image):
+        fits = self._frames.put(slot, frame.image)
+        if not fits:
             reason, detail = "frame_size", f"a frame of {shape} does not fit into its slot"
         self._link.send(
             "frame",
@@ -136,6 +140,7 @@ class _Capture:
             part_id=frame.part_id,
             fault=reason,
             detail=detail[:500],
+            has_pixels=fits and _is_picture(frame.image),
         )
 
     def _tell_dropped(self) -> None:
@@ -181,6 +186,12 @@ class _Capture:
         moment = datetime.now(timezone.utc)
         self._checks.check(Frame(image, "before", 0, moment, monotonic_ns()))
         self._checks.reopened()
+
+
+def _is_picture(image: ByteImage) -> bool:
+    """Whether a slot can hold it as it is, and a PNG can; of more bits only 8 would be left."""
+    is_shape = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    return is_shape and image.dtype == np.uint8
 
 
 def main() -> None:

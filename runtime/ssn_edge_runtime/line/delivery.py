@@ -237,8 +237,11 @@ class Delivery:
             )
         )
 
-    def deliver(self, part: Part) -> None:
+    def deliver(self, part: Part) -> DecisionRecord:
         """Record a released part; give the pass signal if it is one and still in time.
+
+        Returns:
+            Its record, which is written.
 
         Raises:
             StorageError: The part is not recorded; or it is, as `unknown`, and none after it.
@@ -276,6 +279,7 @@ class Delivery:
         if trouble is not None:
             raise trouble
         self.show()
+        return record
 
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""

@@ -92,10 +92,7 @@ class EngineDesk:
 
     def start(self, now_ns: int) -> None:
         """Start the worker, with sight of every camera's memory."""
-        memories = [
-            {"camera": key, "fd": camera.reader_fd, **camera.memory}
-            for key, camera in self._cameras.items()
-        ]
+        memories = [camera.reader_memory for camera in self._cameras.values()]
         fds = [camera.reader_fd for camera in self._cameras.values()]
         kept = self._options.pictures
         setup = {

@@ -21,7 +21,7 @@ from ssn_edge_runtime.decision import Decision, Reason, unknown
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
 from ssn_edge_runtime.inspector import Inspector
 from ssn_edge_runtime.line.messages import Message, decision_fields
-from ssn_edge_runtime.line.shared_frames import FrameMap
+from ssn_edge_runtime.line.shared_frames import FrameMap, open_frames
 from ssn_edge_runtime.line.worker_side import (
     WorkerLink,
     ask_the_system,
@@ -197,18 +197,6 @@ def _planned(
     except Exception:  # a part must not lose its answer by a picture
         logger.exception("a picture cannot be kept")
         return None
-
-
-def open_frames(setup: Message) -> dict[str, FrameMap]:
-    """The cameras' memories, to be looked at."""
-    cameras = {}
-    listed = setup.raw("memories")
-    for fields in listed if isinstance(listed, list) else []:
-        memory = Message(fields)
-        cameras[memory.text("camera")] = FrameMap(
-            memory.whole("fd"), memory.whole("bytes"), memory.whole("slot_bytes"), is_writer=False
-        )
-    return cameras
 
 
 def tell_ready(link: WorkerLink, judge: Judge, granted: list[str]) -> None:

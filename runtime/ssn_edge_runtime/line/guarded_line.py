@@ -131,7 +131,9 @@ def summary_of(status: LineStatus, duration_s: float) -> LineSummary:
         reasons=reasons,
         dropped=counters.get("dropped", 0),
         reopened=counters.get("reopened", 0),
-        pictures_shed=0,
+        pictures_shed=sum(
+            counters.get(name, 0) for name in ("evidence_shed", "evidence_over_budget")
+        ),
         followers_failed=counters.get("outlet_failures", 0),
         duration_s=duration_s,
         throughput_fps=records / duration_s if duration_s > 0 else 0.0,

@@ -32,6 +32,7 @@ class SeenFrame:
         part_id: The part's id where the source knows one.
         fault: What is wrong with it, if anything: such a frame is not judged.
         fault_detail: One line for a person.
+        has_pixels: Whether its slot holds it as the camera gave it; not if it did not fit.
     """
 
     camera: str
@@ -46,6 +47,7 @@ class SeenFrame:
     part_id: str | None = None
     fault: Reason | None = None
     fault_detail: str = ""
+    has_pixels: bool = True
 
     @property
     def age_ns(self) -> int:

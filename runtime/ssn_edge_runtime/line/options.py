@@ -9,7 +9,8 @@ from pathlib import Path
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.rules import TriggerRules
 from ssn_edge_runtime.line.shared_frames import SLOT_BYTES
-from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerLimits
+from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerCommand, WorkerLimits
+from ssn_edge_runtime.sinks.evidence_policy import EvidencePolicy
 from ssn_edge_runtime.sinks.pictures import KeepPolicy
 
 
@@ -58,6 +59,44 @@ class PicturesKept:
     keep: KeepPolicy
 
 
+CAPTURE_MODULE = "ssn_edge_runtime.line.capture_worker"
+ENGINE_MODULE = "ssn_edge_runtime.line.engine_worker"
+KEEPER_MODULE = "ssn_edge_runtime.line.keeper_worker"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceKept:
+    """Whose frames the keeper's process hashes and writes, behind their records.
+
+    Args:
+        folder: The journal's.
+        policy: Whose, and how much of the disk.
+        frames: So many may be in its hands; each camera has that many slots more. What comes
+            beyond is left out, and counted.
+        bytes_a_day: No frame is kept while the line's processes have written more; None for no such
+            bound. See `WriteBudget`.
+        limits: When it is taken for dead. It is no part of a verdict, so that it has more time than
+            the others; once its restarts are spent, the line goes on without it.
+        command: What the keeper runs.
+    """
+
+    folder: Path
+    policy: EvidencePolicy
+    frames: int = 4
+    bytes_a_day: int | None = None
+    limits: WorkerLimits = field(
+        default_factory=lambda: WorkerLimits(
+            start_ns=20 * SECOND_NS, beat_ns=5 * SECOND_NS, busy_ns=30 * SECOND_NS
+        )
+    )
+    command: WorkerCommand = field(default_factory=lambda: WorkerCommand("", {}, KEEPER_MODULE))
+
+    def __post_init__(self) -> None:
+        """Refuse a keeper that holds nothing."""
+        if self.frames < 1:
+            raise ConfigError(f"a keeper that holds {self.frames} frames keeps none; 1 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class LineOptions:
     """How a line runs.
@@ -86,6 +125,7 @@ class LineOptions:
         lock_memory: Whether the workers ask that their memory is never swapped out.
         waits_for_engine: An engine that cannot be opened yet is tried again every
             `ENGINE_TRIED_EVERY_NS`, and the line stays Preoperational; else it ends the run.
+        evidence: Whose frames are kept; None for nobody's.
     """
 
     trigger: TriggerKind = TriggerKind.FREE
@@ -107,6 +147,7 @@ class LineOptions:
     realtime: int | None = None
     lock_memory: bool = False
     waits_for_engine: bool = False
+    evidence: EvidenceKept | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""
@@ -130,10 +171,6 @@ class LineOptions:
     def drops(self) -> bool:
         """Whether frames may go without a record."""
         return self.trigger is TriggerKind.FREE and self.policy is FreePolicy.LATEST
-
-
-CAPTURE_MODULE = "ssn_edge_runtime.line.capture_worker"
-ENGINE_MODULE = "ssn_edge_runtime.line.engine_worker"
 
 
 def device_command(device: str) -> WorkerCommand:

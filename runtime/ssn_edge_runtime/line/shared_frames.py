@@ -15,6 +15,7 @@ import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.messages import Message
 
 SLOT_BYTES = 64 * 2**20
 """Room for one frame. Only pages that a frame really fills take memory."""
@@ -192,3 +193,15 @@ class FrameMap:
     ) -> None:
         """Let go of it."""
         self.close()
+
+
+def open_frames(setup: Message) -> dict[str, FrameMap]:
+    """The cameras' memories of a worker's set-up, to be looked at."""
+    cameras = {}
+    listed = setup.raw("memories")
+    for fields in listed if isinstance(listed, list) else []:
+        memory = Message(fields)
+        cameras[memory.text("camera")] = FrameMap(
+            memory.whole("fd"), memory.whole("bytes"), memory.whole("slot_bytes"), is_writer=False
+        )
+    return cameras

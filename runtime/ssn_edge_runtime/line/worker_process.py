@@ -114,9 +114,13 @@ class WorkerProcess:
         name: For messages and records.
         command: What it runs.
         limits: When it is taken for dead.
+        niceness: How far it stands back behind the line, from its first moment: what it imports
+            takes a core, too.
     """
 
-    def __init__(self, name: str, command: WorkerCommand, limits: WorkerLimits) -> None:
+    def __init__(
+        self, name: str, command: WorkerCommand, limits: WorkerLimits, *, niceness: int = 0
+    ) -> None:
         self.name = name
         self.command = command
         """What the next process of it runs."""
@@ -131,6 +135,7 @@ class WorkerProcess:
         self.socket: socket.socket | None = None
         self.exit_fd = -1
         self._limits = limits
+        self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
         self._started_ns = 0
         self._beat_ns = 0
@@ -166,6 +171,8 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl-C in a terminal is the authority's
             )
         self.exit_fd = os.pidfd_open(self._process.pid)
+        if self._niceness:
+            self._stand_back(self._process.pid)
         self.socket = ours
         self.incarnation += 1
         self.state = WorkerState.STARTING
@@ -280,6 +287,13 @@ class WorkerProcess:
             logger.error("%s: process %s cannot be killed, a driver holds it", self.name, self.pid)
             self._close_link()
             os.close(self.exit_fd)
+
+    def _stand_back(self, pid: int) -> None:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        with suppress(OSError):  # it is gone already, or a service may not
+            # Else it would have the line's real-time priority, where that has one.
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, pid, own + self._niceness)
 
     def _close_link(self) -> None:
         if self.socket is not None:

@@ -13,6 +13,7 @@ from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery
 from ssn_edge_runtime.line.engine_desk import EngineDesk, JudgeIdentity
 from ssn_edge_runtime.line.frame_desk import FrameDesk
+from ssn_edge_runtime.line.keeper_desk import KeeperDesk
 from ssn_edge_runtime.line.ledger import JobFate
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
@@ -32,12 +33,13 @@ logger = logging.getLogger(__name__)
 
 
 class Workers:
-    """The engine's worker and the cameras'.
+    """The engine's worker, the cameras' and the keeper's.
 
     Args:
         selector: Of the authority's loop; data are a priority and a function.
         engine: Of the line.
         cameras: By key.
+        keeper: Of evidence, where there is one. Its end is not the line's.
         frames: Takes what cameras say.
         delivery: Records and counts.
         settings: Changes of what the engine judges with.
@@ -54,6 +56,7 @@ class Workers:
         selector: selectors.BaseSelector,
         engine: EngineDesk,
         cameras: Mapping[str, Camera],
+        keeper: KeeperDesk | None,
         frames: FrameDesk,
         delivery: Delivery,
         settings: SettingsChanges,
@@ -67,6 +70,7 @@ class Workers:
         self._selector = selector
         self._engine = engine
         self._cameras = cameras
+        self._keeper = keeper
         self._frames = frames
         self._delivery = delivery
         self._settings = settings
@@ -80,11 +84,16 @@ class Workers:
             if (why := worker.trouble(now_ns)) is not None:
                 self._kill(worker, why)
             if worker.is_undead(now_ns):
+                if self._is_keeper(worker):
+                    self._give_up_keeper(f"{worker.ending}, and a driver holds its process")
+                    continue
                 raise (EngineError if worker is self._engine.worker else SourceError)(
                     f"{worker.name}: {worker.ending}, and its process cannot be killed: a driver "
                     "holds it; start the device again"
                 )
             self._start_if_due(worker, now_ns)
+        if self._keeper is not None and self._states.state is not LineState.PREOPERATIONAL:
+            self._keeper.look_after(now_ns)
 
     def end(self, grace_s: float) -> None:
         """Ask all to end, and see to it that they do. Waits, up to the grace for each."""
@@ -96,9 +105,33 @@ class Workers:
             worker.end(grace_s)
 
     @property
-    def all(self) -> tuple[WorkerProcess, ...]:
-        """The engine's, then the cameras'."""
+    def needed(self) -> tuple[WorkerProcess, ...]:
+        """Those that the line cannot judge without: the engine's, then the cameras'."""
         return (self._engine.worker, *(each.worker for each in self._cameras.values()))
+
+    @property
+    def all(self) -> tuple[WorkerProcess, ...]:
+        """The engine's, then the cameras', then the keeper's."""
+        return self.needed if self._keeper is None else (*self.needed, self._keeper.worker)
+
+    def _is_keeper(self, worker: WorkerProcess) -> bool:
+        return self._keeper is not None and worker is self._keeper.worker
+
+    def _give_up_keeper(self, why: str) -> None:
+        """Go on without evidence, and say so; once."""
+        keeper = self._keeper
+        if keeper is None or keeper.is_given_up:
+            return
+        keeper.give_up(why)
+        self._delivery.note(
+            EventKind.WORKER_RESTART,
+            {
+                "worker": keeper.worker.name,
+                "why": why,
+                "restarts": keeper.worker.budget.ever,
+                "given_up": True,
+            },
+        )
 
     def _camera_of(self, worker: WorkerProcess) -> Camera | None:
         return next((each for each in self._cameras.values() if each.worker is worker), None)
@@ -109,12 +142,14 @@ class Workers:
         if worker.start_at_ns is None or now_ns < worker.start_at_ns:
             return
         camera = self._camera_of(worker)
-        if camera is not None and self._engine.identity is None:
-            return  # nothing is read before there is something to judge it
-        if camera is None:
+        if worker is self._engine.worker:
             self._engine.start(now_ns)
-        else:
+        elif self._engine.identity is None:
+            return  # nothing is read before there is something to judge it
+        elif camera is not None:
             camera.start(now_ns)
+        elif self._keeper is not None:
+            self._keeper.start(now_ns)
         assert worker.socket is not None
         link_fd, exit_fd = worker.socket.fileno(), worker.exit_fd
         self._watched[worker.name] = (link_fd, exit_fd)
@@ -133,10 +168,14 @@ class Workers:
                 message = worker.receive(now_ns)
                 if message is None:
                     return
-                if camera is None:
-                    self._engine_says(message, now_ns)
-                else:
+                if camera is not None:
                     self._camera_says(camera, message, now_ns)
+                elif self._keeper is not None and worker is self._keeper.worker:
+                    self._keeper.take(message, now_ns)
+                    if message.kind == "ready":
+                        self.on_ready()
+                else:
+                    self._engine_says(message, now_ns)
         except MessageError as error:
             self._delivery.counters["strange_messages"] += 1
             self._kill(worker, f"said what makes no sense: {error}")
@@ -223,18 +262,23 @@ class Workers:
         self._unwatch_worker(worker)
         now_ns = monotonic_ns()
         camera = self._camera_of(worker)
-        if camera is None:
+        if camera is not None:
+            camera.worker_gone()
+        elif self._keeper is not None and worker is self._keeper.worker:
+            self._keeper.worker_gone()
+        else:
             self._engine.worker_gone(now_ns)
             self._settings.worker_gone()
-        else:
-            camera.worker_gone()
-        if self._is_engine_awaited and camera is None:
-            self._is_engine_awaited = False
-            worker.start_at_ns = now_ns + ENGINE_TRIED_EVERY_NS
-            return
+            if self._is_engine_awaited:
+                self._is_engine_awaited = False
+                worker.start_at_ns = now_ns + ENGINE_TRIED_EVERY_NS
+                return
         if self.is_stopping:
             return  # what is in flight has its deadline
         start_at_ns = worker.budget.take(now_ns)
+        if start_at_ns is None and self._is_keeper(worker):
+            self._give_up_keeper(f"{worker.ending}, once more than its restarts")
+            return
         self._delivery.note(
             EventKind.WORKER_RESTART,
             {

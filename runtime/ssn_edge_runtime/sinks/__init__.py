@@ -7,7 +7,8 @@ from ssn_edge_runtime.sinks.base import Follower, PictureNames, Sink
 from ssn_edge_runtime.sinks.chain import ChainProblem, ChainReport, ProblemKind, verify_chain
 from ssn_edge_runtime.sinks.csv_follower import CsvFollower
 from ssn_edge_runtime.sinks.device_key import DeviceKey, PublicKey
-from ssn_edge_runtime.sinks.evidence import EVIDENCE_FOLDER, EvidenceKeeper, EvidencePolicy
+from ssn_edge_runtime.sinks.evidence import EvidenceKeeper
+from ssn_edge_runtime.sinks.evidence_policy import EVIDENCE_FOLDER, EvidencePolicy
 from ssn_edge_runtime.sinks.heads import HEAD_NAME, HeadStatement, read_head, read_heads
 from ssn_edge_runtime.sinks.housekeeping import Housekeeping
 from ssn_edge_runtime.sinks.journal import Journal

@@ -15,6 +15,7 @@ from ssn_edge_runtime.errors import AuditError, ConfigError, DatasetError, Stora
 from ssn_edge_runtime.record import EventKind
 from ssn_edge_runtime.sinks.chain import ChainCheck, ChainProblem, ProblemKind
 from ssn_edge_runtime.sinks.device_key import PublicKey
+from ssn_edge_runtime.sinks.evidence_audit import EvidenceCheck
 from ssn_edge_runtime.sinks.heads import (
     HEAD_NAME,
     PUBLIC_KEY_NAME,
@@ -44,6 +45,7 @@ class AuditReport:
         head: Hash of the last line.
         problems: In the order of their places; empty when nothing is wrong.
         unproven: What was not proven, one sentence each.
+        evidence: Kept frames that were compared and are what the log says; None if none were.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class AuditReport:
     head: str
     problems: tuple[ChainProblem, ...]
     unproven: tuple[str, ...]
+    evidence: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -84,6 +87,7 @@ class AuditReport:
                 for each in self.problems
             ],
             "unproven": list(self.unproven),
+            "evidence": self.evidence,
         }
 
     def raise_for_problems(self) -> None:
@@ -101,7 +105,11 @@ class AuditReport:
 
 
 def audit_log(
-    folder: Path, *, heads: Sequence[HeadStatement | str] = (), key: PublicKey | None = None
+    folder: Path,
+    *,
+    heads: Sequence[HeadStatement | str] = (),
+    key: PublicKey | None = None,
+    with_evidence: bool = False,
 ) -> AuditReport:
     """Check all segments of a decision log, from the first line to the last.
 
@@ -111,6 +119,8 @@ def audit_log(
             must be in it.
         key: The device's public key, from elsewhere. Without it the one beside the log is taken,
             and the report says that this proves little.
+        with_evidence: Also read each kept frame that is still there, and compare it with the hash
+            that the log has of it.
 
     Raises:
         DatasetError: There is no decision log.
@@ -119,7 +129,7 @@ def audit_log(
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: is no folder; the folder of a decision log is wanted")
-    run = _Audit(folder, heads, key)
+    run = _Audit(folder, heads, key, EvidenceCheck(folder) if with_evidence else None)
     try:
         with contextlib.ExitStack() as opened:
             closed, active = _opened(folder, opened)
@@ -154,6 +164,7 @@ def audit_log(
         head=check.head,
         problems=tuple(check.problems),
         unproven=tuple(run.unproven),
+        evidence=run.compared,
     )
 
 
@@ -206,13 +217,18 @@ class _Audit:
     """One audit, with what it must remember from line to line."""
 
     def __init__(
-        self, folder: Path, heads: Sequence[HeadStatement | str], key: PublicKey | None
+        self,
+        folder: Path,
+        heads: Sequence[HeadStatement | str],
+        key: PublicKey | None,
+        evidence: EvidenceCheck | None,
     ) -> None:
         self.check = ChainCheck(self._beginning)
         self.unproven: list[str] = []
         self.first_line: int | None = None
         self.raw_lines = 0
-        self._folder = folder
+        self.compared: int | None = None
+        self._evidence = evidence
         self._statements = sorted(
             (each for each in heads if isinstance(each, HeadStatement)), key=lambda each: each.line
         )
@@ -224,6 +240,9 @@ class _Audit:
         self._retired_to: int | None = None
         self._is_retirement_noted = False
         self._place = ("", 0)
+        # Before the log is read: of a log in use, a later one speaks of lines that came meanwhile.
+        own = folder / HEAD_NAME
+        self._own_head = read_head(own) if not heads and own.exists() else None
         if key is None and (folder / PUBLIC_KEY_NAME).exists():
             self._key = PublicKey.read(folder / PUBLIC_KEY_NAME)
 
@@ -266,10 +285,13 @@ class _Audit:
                 ),
             )
         self._check_signatures()
+        self._compare_evidence()
         self._say_what_is_unproven()
 
     def _take(self, link: Link, *, is_first_of_file: bool) -> None:
-        file, _ = self._place
+        file, number = self._place
+        if self._evidence is not None:
+            self._evidence.take(link, file, number)
         if self.first_line is None:
             self.first_line = link.line
         elif is_first_of_file and not link.is_checkpoint:
@@ -333,6 +355,16 @@ class _Audit:
                     f"the head of line {statement.line} was not signed by this device's key",
                 )
 
+    def _compare_evidence(self) -> None:
+        if self._evidence is None:
+            return
+        self.compared, unknown, problems = self._evidence.compare()
+        self.check.problems.extend(problems)
+        if unknown:
+            self.unproven.append(
+                f"what {unknown} of the kept frames show: the log has no hash of them"
+            )
+
     def _say_what_is_unproven(self) -> None:
         last = self.check.ledger.line
         anchored = [each.line for each in self._statements if each not in self._pending]
@@ -363,11 +395,8 @@ class _Audit:
 
     def _compare_own_head(self) -> None:
         """The head beside the log proves nothing, but an honest loss of lines shows in it."""
-        path = self._folder / HEAD_NAME
-        if not path.exists():
-            return
-        head = read_head(path)
-        if head.line > self.check.ledger.line:
+        head = self._own_head
+        if head is not None and head.line > self.check.ledger.line:
             self._problem(
                 ProblemKind.HEAD,
                 f"{HEAD_NAME} says that line {head.line} was there, the log ends at line "

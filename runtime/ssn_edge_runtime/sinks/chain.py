@@ -39,6 +39,8 @@ class ProblemKind(Enum):
     """A file is not the segment that its name says, or does not begin as a segment does."""
     SIGNATURE = "signature"
     """A statement was not signed by the key that was given."""
+    EVIDENCE = "evidence"
+    """A kept frame is not the one that the line names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from ssn_edge_runtime.sinks.tail import POLL_S, Tail, TailLine, first_line_of, r
 COLUMNS = (
     "line", "sha256", "sequence", "part_id", "source", "captured_at", "decided_at", "verdict",
     "reason", "detail", "score", "raw_score", "threshold", "defect_count", "mask", "overlay",
-    "package_id", "settings_id", "precision", "engine", "trigger_id", "trigger_at", "deadline_met",
+    "package_id", "settings_id", "recipe", "precision", "engine", "trigger_id", "trigger_at",
+    "deadline_met",
     *(f"{stage}_ms" for stage in TIMING_STAGES),
 )  # fmt: skip
 

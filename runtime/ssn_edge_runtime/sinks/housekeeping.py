@@ -11,6 +11,7 @@ from time import monotonic
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.sinks.device_key import PublicKey
 from ssn_edge_runtime.sinks.evidence import EvidenceKeeper
+from ssn_edge_runtime.sinks.evidence_folder import delete_pictures_up_to
 from ssn_edge_runtime.sinks.journal import Journal
 from ssn_edge_runtime.sinks.retention import RetentionPolicy, Retirement, plan_retirement
 
@@ -32,6 +33,9 @@ class Housekeeping:
         policy: How long segments are kept; None keeps them.
         key: The device's; without it no segment is retired.
         evidence: Pictures that go before their records do.
+        evict: In place of `evidence`, where another process writes it: has the evidence of all
+            parts up to a number deleted, and returns when no more of it is written. Called in the
+            thread that deletes; it may wait, and raises StorageError if that cannot be.
         every_s: Time between two looks, in seconds.
     """
 
@@ -42,12 +46,14 @@ class Housekeeping:
         policy: RetentionPolicy | None = None,
         key: PublicKey | None = None,
         evidence: EvidenceKeeper | None = None,
+        evict: Callable[[int], None] | None = None,
         every_s: float = EVERY_S,
     ) -> None:
         self._journal = journal
         self._policy = policy
         self._key = key
         self._evidence = evidence
+        self._evict = evidence.evict_up_to if evict is None and evidence is not None else evict
         self._every_s = every_s
         self._next_s = 0.0
         self._jobs: Queue[Callable[[], None] | None] = Queue()
@@ -136,8 +142,10 @@ class Housekeeping:
 
     def _retire(self, retirement: Retirement) -> None:
         try:
-            if self._evidence is not None:
-                self._evidence.evict_up_to(retirement.last_sequence)
+            if self._evict is not None:
+                self._evict(retirement.last_sequence)
+            # Also masks, overlays, and what an earlier run kept that this one does not know of.
+            delete_pictures_up_to(self._journal.path.parent, retirement.last_sequence)
             retirement.carry_out()
             logger.info("lines %d to %d were retired", retirement.first_line, retirement.last_line)
         finally:

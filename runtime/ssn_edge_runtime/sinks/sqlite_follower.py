@@ -11,9 +11,17 @@ from threading import Event
 
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.record import TIMING_STAGES
-from ssn_edge_runtime.sinks.tail import POLL_S, DivergedError, Tail, TailLine, read_line
+from ssn_edge_runtime.sinks.tail import (
+    POLL_S,
+    DivergedError,
+    Tail,
+    TailLine,
+    first_line_of,
+    read_line,
+)
 
-DATABASE_SCHEMA = 1
+DATABASE_SCHEMA = 2
+"""1 had no `recipe`."""
 BATCH_LINES = 1000
 
 _VERDICT_COLUMNS = {
@@ -33,6 +41,7 @@ _VERDICT_COLUMNS = {
     "overlay": "TEXT",
     "package_id": "TEXT",
     "settings_id": "TEXT",
+    "recipe": "TEXT",
     "precision": "TEXT",
     "engine": "TEXT",
     "engine_sha256": "TEXT",
@@ -219,6 +228,9 @@ class SqliteFollower:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == DATABASE_SCHEMA:
             return
+        if version == 1:
+            self._add_recipes(database)
+            return
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version or tables:
             raise StorageError(
@@ -229,6 +241,34 @@ class SqliteFollower:
             f"BEGIN; {TABLES} INSERT INTO position VALUES (1, 0, '');"
             f"PRAGMA user_version = {DATABASE_SCHEMA}; COMMIT;"
         )
+
+    def _add_recipes(self, database: sqlite3.Connection) -> None:
+        """Bring a database of schema 1 up to this one, from the lines that are still there.
+
+        Rows whose lines were retired keep an unknown recipe: they cannot be made anew.
+        """
+        (last,) = database.execute("SELECT line FROM position").fetchone()
+        first = first_line_of(self._folder)
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            database.execute("ALTER TABLE verdicts ADD COLUMN recipe TEXT")
+            with Tail(self._folder, after_line=(first or 1) - 1) as tail:
+                while tail.line < last and (lines := tail.read(BATCH_LINES)):
+                    database.executemany(
+                        "UPDATE verdicts SET recipe = ? WHERE line = ? AND sha256 = ?",
+                        [
+                            (_stored(line.document.get("recipe")), line.line, line.sha256)
+                            for line in lines
+                            if line.kind == "verdict"
+                        ],
+                    )
+            database.execute(f"PRAGMA user_version = {DATABASE_SCHEMA}")
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        logger.info("%s: recipes were added", self._path)
 
     def _tail_of(self, database: sqlite3.Connection) -> Tail:
         line, sha256 = database.execute("SELECT line, sha256 FROM position").fetchone()
@@ -310,7 +350,7 @@ def _insert_verdict(
             sequence,
             line.line,
             line.sha256,
-            *(_stored(document[name]) for name in _VERDICT_COLUMNS),
+            *(_stored(document.get(name)) for name in _VERDICT_COLUMNS),
             *(timings[stage] for stage in TIMING_STAGES),
         ),
     )

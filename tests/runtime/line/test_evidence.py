@@ -26,7 +26,7 @@ from ssn_edge_runtime.sinks import (
     Journal,
     PictureNames,
 )
-from ssn_edge_runtime.sinks import evidence as evidence_module
+from ssn_edge_runtime.sinks import evidence_folder as folder_module
 from ssn_edge_runtime.sources import Frame
 
 LARGE = 10**9
@@ -159,13 +159,13 @@ def test_pictures_go_while_the_disk_is_nearly_full(
 def stuck_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Encoding takes until the event is set."""
     let_go = threading.Event()
-    encode = evidence_module.encode_png
+    encode = folder_module.encode_png
 
     def slow(image: ByteImage) -> bytes:
         assert let_go.wait(20.0)
         return encode(image)
 
-    monkeypatch.setattr(evidence_module, "encode_png", slow)
+    monkeypatch.setattr(folder_module, "encode_png", slow)
     try:
         yield let_go
     finally:

@@ -304,6 +304,51 @@ def test_a_database_of_another_journal_or_kind_is_left_alone(
         SqliteFollower(output, tmp_path / "noise").open()
 
 
+def make_older(database: Path) -> None:
+    """Turn a database into one as it was before it had recipes."""
+    with sqlite3.connect(database) as older:
+        older.execute("ALTER TABLE verdicts DROP COLUMN recipe")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+
+
+def test_the_recipe_of_each_part_is_copied(
+    output: Path, tmp_path: Path, make_record: MakeRecord
+) -> None:
+    with Journal(output) as journal:
+        for recipe in ("blue", None, "red"):
+            journal.write(replace(make_record(journal), recipe=recipe))
+    database = copied(output, tmp_path)
+    assert ask(database, "SELECT recipe FROM verdicts") == [("blue",), (None,), ("red",)]
+    with (tmp_path / "line.csv").open() as file:
+        assert [row["recipe"] for row in csv.DictReader(file)] == ["blue", "", "red"]
+
+
+@pytest.mark.parametrize("is_retired", [False, True])
+def test_a_database_of_before_there_were_recipes_gets_those_that_the_journal_still_knows(
+    output: Path, tmp_path: Path, make_record: MakeRecord, is_retired: bool
+) -> None:
+    def fill_with_recipes() -> None:
+        with Journal(output, segment_bytes=4000) as journal:
+            for number in range(20):
+                journal.write(replace(make_record(journal), recipe=f"of {number}"))
+
+    fill_with_recipes()
+    database = copied(output, tmp_path)
+    make_older(database)
+    gone = 0
+    if is_retired:
+        first = journal_files(output)[0]
+        gone = sum(b'"kind":"verdict"' in line for line in first.read_bytes().splitlines())
+        first.unlink()
+    fill_with_recipes()  # not copied yet
+    assert copied(output, tmp_path) == database
+    found = [recipe for (recipe,) in ask(database, "SELECT recipe FROM verdicts ORDER BY sequence")]
+    assert found == [None] * gone + [f"of {number}" for number in [*range(20), *range(20)]][gone:]
+    assert bool(gone) == is_retired
+    assert ask(database, "PRAGMA user_version") == [(2,)]
+
+
 def test_a_database_that_is_locked_is_an_error_and_loses_nothing(
     output: Path, tmp_path: Path, make_record: MakeRecord
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ssn_edge.cli import app
+from ssn_edge.device_settings import SettingsChange, change_settings
+from ssn_edge_runtime.settings_store import SettingsStore, read_settings
 
 
 def run(*arguments: object) -> Result:
@@ -44,4 +46,49 @@ def test_json_holds_every_change(lenient: Path, parts: Path, log: Path) -> None:
 def test_what_is_no_recording_has_its_exit_code(strict: Path, source: str, code: int) -> None:
     answer = run(source, "--package", strict)
     assert answer.exit_code == code
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def device(tmp_path: Path, strict: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with settings for the strict package: in general, and in one recipe, another one."""
+    store = SettingsStore(tmp_path / "settings.json")
+    for recipe, threshold in ((None, 9.0), ("shiny", -9.0)):
+        change_settings(
+            store,
+            SettingsChange(
+                strict, engine="onnxruntime-cpu", recipe=recipe, image_threshold=threshold
+            ),
+        )
+    monkeypatch.chdir(tmp_path)
+    return store.path
+
+
+def test_the_settings_that_are_here_judge_as_they_do_on_the_line(
+    device: Path, strict: Path, parts: Path
+) -> None:
+    for more, counts in (
+        ([], "4 pass, 0 fail, 2 unknown"),
+        (["--settings", device], "4 pass, 0 fail, 2 unknown"),
+        (["--recipe", "shiny"], "0 pass, 4 fail, 2 unknown"),
+    ):
+        answer = run(parts, "--package", strict, *more)
+        assert answer.stdout.splitlines()[0] == f"6 pictures: {counts}", (more, answer.stderr)
+    document = json.loads(run(parts, "--package", strict, "--recipe", "shiny", "--json").stdout)
+    assert document["package"]["recipe"] == "shiny"
+    assert document["package"]["settings_id"] == read_settings(device).settings_id
+    device.unlink()
+    answer = run(parts, "--package", strict)
+    assert answer.stdout.startswith("6 pictures: 2 pass, 2 fail, 2 unknown")
+
+
+def test_another_package_is_not_judged_by_settings_that_only_lie_there(
+    device: Path, lenient: Path, strict: Path, parts: Path
+) -> None:
+    answer = run(parts, "--package", lenient, "--against", strict)
+    assert answer.exit_code == 0
+    assert "settings.json is for another package" in answer.stderr
+    assert "  fail -> pass: 2" in answer.stdout.splitlines(), "each by its own thresholds"
+    answer = run(parts, "--package", lenient, "--settings", device)
+    assert answer.exit_code == 2
     assert answer.stderr.count("\n") == 1

@@ -14,6 +14,7 @@ import simulated_line
 
 from ssn_edge_runtime.line.engine_desk import picture_names
 from ssn_edge_runtime.line.messages import Message
+from ssn_edge_runtime.sinks import audit_log
 from ssn_edge_runtime.sinks.base import PictureNames
 
 CAMERA = "test:?fps=30&width=128&height=96"
@@ -161,14 +162,6 @@ def test_an_answer_that_names_a_file_of_another_part_names_none() -> None:
         assert names(mask=wrong) == PictureNames()
 
 
-def test_evidence_is_refused_where_it_would_not_be_kept(tmp_path: Path, package_path: Path) -> None:
-    with start_line(package_path, tmp_path, "--evidence", "1") as line:
-        _, err = line.communicate(timeout=30)
-    assert line.returncode == 2
-    assert "--evidence keeps frames in the single process alone" in err
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("device", ["rtsp://127.0.0.1:9/none", "gst:videotestsrc", "genicam:"])
 def test_a_camera_whose_library_is_not_installed_is_not_available(
     tmp_path: Path, package_path: Path, device: str
@@ -184,3 +177,48 @@ def test_a_camera_whose_library_is_not_installed_is_not_available(
     assert done.returncode == 5, done.stderr
     assert "apt install python3-gi" in done.stderr
     assert not (tmp_path / "out" / "decisions.jsonl").exists()
+
+
+def test_run_keeps_evidence_of_a_camera_and_the_audit_compares_it(
+    tmp_path: Path, nothing_is_left: None, package_path: Path
+) -> None:
+    log = tmp_path / "log"
+    camera = "test:?fps=100&width=128&height=96&fault=incomplete@3x2,incomplete@90x3"
+    more = ("--policy", "every", "--max-frames", "100", "--deadline-ms", "5000")
+    kept = ("--evidence", "0.1", "--key", str(tmp_path / "key"), "--log-quota", "0.0001")
+    for run in (1, 2):  # the second finds segments to delete
+        with start_line(package_path, log, *more, *kept, device=(camera,)) as line:
+            _, err = line.communicate(timeout=60)
+        assert line.returncode == 0, (run, err)
+    lines = simulated_line.read_lines(log)
+    rejects = {
+        each["sequence"]
+        for each in lines
+        if each["kind"] == "verdict" and each["verdict"] != "pass" and each["frame_index"]
+    }
+    events = [each for each in lines if each["kind"] == "event"]
+    of_kept = {each["detail"]["sequence"] for each in events if each["event"] == "kept"}
+    assert rejects
+    assert rejects <= of_kept
+    assert {int(path.name[:9]) for path in (log / "evidence").iterdir()} == of_kept
+    assert min(of_kept) > 5, "the evidence of the first is gone with their records"
+    report = audit_log(log, with_evidence=True)
+    assert (report.problems, report.evidence) == ((), len(of_kept))
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("--keep-log", "name its key: --key FILE"),
+        ("--log-quota", "name its key: --key FILE"),
+        ("--write-budget", "add --evidence GB"),
+    ],
+)
+def test_bounds_that_nothing_could_keep_are_refused(
+    tmp_path: Path, package_path: Path, option: str, wanted: str
+) -> None:
+    with start_line(package_path, tmp_path / "log", option, "1") as line:
+        _, err = line.communicate(timeout=30)
+    assert line.returncode == 2
+    assert wanted in err
+    assert not (tmp_path / "log").exists()
