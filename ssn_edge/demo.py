@@ -12,7 +12,8 @@ from ssn_edge.data.samples import draw_sample, list_samples, make_samples
 from ssn_edge.data.surfaces import Surface
 from ssn_edge.evaluation.of_run import EvaluatedRun, evaluate_package
 from ssn_edge.evaluation.report_page import write_report
-from ssn_edge.line import LineRequest, run_package
+from ssn_edge.line import run_package
+from ssn_edge.line_request import LineRequest
 from ssn_edge.model.backbone import CPU_DEFAULT
 from ssn_edge.trained import REPORT_NAME, ExportOptions, export_run, open_run
 from ssn_edge.training.request import RunRequest

@@ -216,7 +216,8 @@ def run(
                     as_json=as_json,
                 )
             return
-        from ssn_edge.line import LineRequest, run_package
+        from ssn_edge.line import run_package
+        from ssn_edge.line_request import LineRequest
         from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_edge.line import LineRequest
+from ssn_edge.line_request import LineRequest
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.encoder import EncoderRules
 

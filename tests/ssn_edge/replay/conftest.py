@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge.line import LineRequest, run_package
+from ssn_edge.line import run_package
+from ssn_edge.line_request import LineRequest
 from ssn_edge_export.package_writer import write_package
 from tests.runtime import conftest as runtime
 

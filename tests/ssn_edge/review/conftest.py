@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ssn_edge.line import LineRequest, run_package
+from ssn_edge.line import run_package
+from ssn_edge.line_request import LineRequest
 from ssn_edge.review.kept_pictures import LABELS_NAME
 from ssn_edge.review.order import Order
 from ssn_edge.review.server import ReviewServer

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ssn_edge.cli import app
-from ssn_edge.line import LineRequest, run_package
+from ssn_edge.line import run_package
+from ssn_edge.line_request import LineRequest
 from ssn_edge.package_info import read_info
 from ssn_edge.verification import VerifyRequest, verify_package
 from ssn_edge_export.package_writer import write_package
