@@ -317,6 +317,7 @@ class Authority:
             key.data[1]()
         now_ns = monotonic_ns()
         if self._stop_asked and not self._is_stopping:
+            self._intake.take()  # what was given before the stop is still to be answered
             self._is_stopping = self._workers.is_stopping = True
             self._intake.is_open = False
             self._frames.stop()

@@ -423,3 +423,35 @@ def test_a_trigger_after_the_end_is_refused_at_once(tmp_path: Path, nothing_is_l
         run_beside(authority, lambda: None)
         answer = trigger_now(authority, 1)
     assert (answer.verdict, answer.is_pass, int(answer.code)) == (None, False, 0)
+
+
+def test_a_trigger_that_was_given_before_the_stop_is_a_part(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    answers: list[Answer] = []
+    reads, writes = os.pipe()
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, simulated_line.plan(1, **QUIET))
+
+        def give_and_stop() -> None:
+            os.read(reads, 1)
+            authority.trigger(1, on_answer=answers.append)
+            authority.stop()
+
+        authority.watch(reads, give_and_stop)  # in the line's own turn, behind its look at triggers
+        until_s = monotonic() + 30
+
+        def begin() -> None:
+            while not authority.status().state.may_pass:
+                assert monotonic() < until_s
+                sleep(0.01)
+            os.write(writes, b"x")
+            while not answers:
+                assert monotonic() < until_s
+                sleep(0.01)
+
+        run_beside(authority, begin)
+    os.close(reads)
+    os.close(writes)
+    assert [answer.verdict is not None for answer in answers] == [True]
+    assert [record["trigger_id"] for record in verdicts(tmp_path)] == [1]
