@@ -38,6 +38,7 @@ from ssn_edge_runtime.supervision import (
     lock_memory,
 )
 from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
+from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME
 
 DAY_S = 24 * 3600.0
 SEGMENTS_OF_A_QUOTA = 8
@@ -161,13 +162,15 @@ class LineRequest:
             parse_listen(self.listen)
         self.line_options()
 
-    def drift_monitor(self) -> DriftMonitor | None:
-        """What is to watch scores and brightness.
+    def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
+        """What is to watch scores and brightness; a recording's are no reference for a later one.
 
         Raises:
             ConfigError: It would alarm too often.
         """
-        return None if self.alarm_drift is None else DriftMonitor(self.alarm_drift)
+        if self.alarm_drift is None:
+            return None
+        return DriftMonitor(self.alarm_drift, path=self.output / DRIFT_NAME if is_live else None)
 
     def line_options(self) -> LineOptions:
         """How the guarded line is to run.

@@ -25,19 +25,17 @@ import random
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
-from itertools import pairwise
 from statistics import NormalDist
 
-REFERENCE_PARTS = 256
-"""Values that the reference is learnt from, where neighbours do not resemble each other."""
-STRIDE_REFERENCE_PARTS = 64
-"""The same, where only every so many-th value is taken."""
-LONGEST_STRIDE = 32
-RESEMBLANCE = {1: 0.13, 4: 0.28, 16: 0.6}
-"""For so many neighbours on either side, the inflation of their sums' variance from which on they
-count as alike. Parts that know nothing of each other reach it in one reference of 25, and are then
-watched a little slower; a likeness of 0.2 that went unseen would alarm four times too often."""
+from ssn_edge_runtime.supervision.drift_reference import (
+    REFERENCE_PARTS,
+    STRIDE_REFERENCE_PARTS,
+    Placed,
+    Reference,
+    reference_of,
+    stride_for,
+)
+
 SHIFT_SHARE = 0.01
 """Of what the bet on a wider quantity won: a bet on a shift that won as much says it better."""
 
@@ -144,6 +142,7 @@ class DriftChart:
     Args:
         alarm_every: At most one false alarm in so many parts.
         reference_parts: To learn from.
+        reference: Learnt before; None learns one.
         seed: For the order of equal values.
     """
 
@@ -152,6 +151,7 @@ class DriftChart:
         alarm_every: float,
         *,
         reference_parts: int = REFERENCE_PARTS,
+        reference: Reference | None = None,
         seed: int = 0,
     ) -> None:
         self._limit = alarm_every * len(BETS)
@@ -159,19 +159,19 @@ class DriftChart:
         self._random = random.Random(seed)
         self._stride = 1
         self._skip = 0
-        self._learnt: list[tuple[float, float]] = []  # value and its place among equals
-        self._edges: list[tuple[float, float]] = []
+        self._learnt: list[Placed] = []
+        self._edges: tuple[Placed, ...] = ()
         self._weights: list[int] = []
         self._total = 0
         self._centre = 0.0
         self._deviation = 0.0
         self._accounts = [_Account(bet) for bet in BETS]
         self._found: Drift | None = None
-
-    @property
-    def is_watching(self) -> bool:
-        """Whether the reference is learnt."""
-        return bool(self._edges)
+        if reference is not None:
+            self._begin(reference)
+            self._random.seed(
+                seed + self._total
+            )  # else equal values had the places of those learnt
 
     @property
     def found(self) -> Drift | None:
@@ -180,13 +180,22 @@ class DriftChart:
 
     @property
     def stride(self) -> int:
-        """Every so many-th value is taken."""
+        """One in so many values is taken."""
         return self._stride
 
     @property
-    def reference(self) -> tuple[float, float] | None:
-        """Median of the reference, and half of what its middle 68 % span; None while learning."""
-        return (self._centre, self._deviation) if self.is_watching else None
+    def reference(self) -> Reference | None:
+        """As it is now; None while it is learnt."""
+        if not self._edges:
+            return None
+        return Reference(
+            self._edges, tuple(self._weights), self._stride, self._centre, self._deviation
+        )
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a reference is learnt."""
+        return bool(self._edges)
 
     def add(self, value: float, sequence: int) -> Drift | None:
         """Take one finite value of one part.
@@ -238,7 +247,7 @@ class DriftChart:
             return math.sqrt(account.squares / account.count)
         return account.sum / account.count
 
-    def _learn(self, placed: tuple[float, float]) -> None:
+    def _learn(self, placed: Placed) -> None:
         self._learnt.append(placed)
         wanted = self._reference_parts
         if self._stride > 1:
@@ -252,56 +261,14 @@ class DriftChart:
                 self._learnt.clear()
                 self._skip = self._stride - 1
                 return
-        ordered = sorted(self._learnt)
+        self._begin(reference_of(self._learnt, self._stride))
         self._learnt.clear()
-        ranks = edge_ranks(len(ordered))
-        self._edges = [ordered[rank - 1] for rank in ranks]
-        ends = [0, *ranks, len(ordered) + 1]
-        self._weights = [high - low for low, high in pairwise(ends)]
-        self._total = len(ordered) + 1
-        self._centre = ordered[len(ordered) // 2][0]
-        low, high = (ordered[int(share * len(ordered))][0] for share in (0.1587, 0.8413))
-        self._deviation = (high - low) / 2
 
-
-def edge_ranks(count: int) -> list[int]:
-    """Which of so many values in order are the edges of bins: fine in the tails, where bets pay."""
-    lower, rank = [], 1
-    while rank <= count // 4:
-        lower.append(rank)
-        rank *= 2
-    if lower[-1] < 3 * count // 8:
-        lower.append(3 * count // 8)
-    return sorted({*lower, (count + 1) // 2, *(count + 1 - each for each in lower)})
-
-
-def stride_for(placed: list[tuple[float, float]]) -> int:
-    """The shortest distance at which values do not resemble each other, by their ranks.
-
-    Nests that take turns, whose values go up and down, resemble nobody on balance.
-    """
-    count = len(placed)
-    order = sorted(range(count), key=placed.__getitem__)
-    ranks = [0.0] * count
-    for rank, index in enumerate(order):
-        ranks[index] = rank - (count - 1) / 2
-    variance = sum(each * each for each in ranks) / count
-
-    @cache
-    def correlation(lag: int) -> float:
-        pairs = zip(ranks, ranks[lag:], strict=False)
-        return sum(a * b for a, b in pairs) / (count - lag) / variance
-
-    def inflation(stride: int, lags: int) -> float:
-        """By how much sums of neighbours vary more than those of strangers."""
-        within = range(1, min(lags, count // 2 // stride) + 1)
-        return 2 * sum((1 - lag / (lags + 1)) * correlation(lag * stride) for lag in within)
-
-    longest = min(LONGEST_STRIDE, count // 8)
-    for stride in range(1, longest):
-        if all(inflation(stride, lags) < limit for lags, limit in RESEMBLANCE.items()):
-            return stride
-    return max(longest, 1)
+    def _begin(self, reference: Reference) -> None:
+        self._edges, self._weights = reference.edges, list(reference.weights)
+        self._total = sum(self._weights)
+        self._stride = reference.stride
+        self._centre, self._deviation = reference.centre, reference.deviation
 
 
 def _normal_score(below: int, total: int) -> float:

@@ -252,6 +252,9 @@ class Supervisor:
         if self._hardware is not None:
             self._opened.enter_context(self._hardware)
         self._opened.enter_context(self._heartbeat)
+        if self._drift is not None:
+            self._drift.open()
+            self._opened.callback(self._drift.close)
         return self
 
     def __exit__(

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from ssn_edge_runtime.decision import Reason, Verdict
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.supervision.drift import DriftAlarm, DriftMonitor
+from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME, MOST_WATCHED
 
 EVERY = 1_000_000
 
@@ -118,6 +120,89 @@ def test_cameras_that_take_turns_are_watched_apart() -> None:
         part = replace(record(sequence, chance.gauss(0, 1), chance.gauss(light, 4)), source=name)
         found += monitor.add(part)
     assert [(each.source, each.drift.direction.value) for each in found] == [("right", "down")]
+
+
+def test_a_restart_keeps_the_reference_and_an_alarm_drops_its_own(tmp_path: Path) -> None:
+    def start() -> DriftMonitor:
+        monitor = DriftMonitor(EVERY, path=tmp_path / DRIFT_NAME)
+        monitor.open()
+        return monitor
+
+    before = start()
+    assert feed(before, 1, 1000) == []
+    before.close()
+
+    dimmed = start()
+    (alarm,) = feed(dimmed, 1001, 300, light=88)
+    assert alarm.sequence < 1021
+    dimmed.close()
+
+    again = start()
+    assert feed(again, 1301, 1000, light=88) == []  # what a person left so is the new reference
+    scored = feed(again, 2301, 100, light=88, score=3)
+    assert [each.quantity.value for each in scored] == ["score"]
+
+
+def test_a_line_that_was_killed_has_its_reference_all_the_same(tmp_path: Path) -> None:
+    killed = DriftMonitor(EVERY, path=tmp_path / DRIFT_NAME)
+    feed(killed, 1, 300)
+    assert killed._store is not None
+    killed._store.wait()
+    after = DriftMonitor(EVERY, path=tmp_path / DRIFT_NAME)
+    after.open()
+    assert [each.quantity.value for each in feed(after, 400, 50, light=80)] == ["brightness"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"schema":1', b'"schema":2'),
+        (b'"stride":1', b'"stride":0'),
+        (b'"weights":[1', b'"weights":[0'),
+        (b'"edges":[', b'"edges":[9999,'),
+        (b'"deviation":', b'"deviation":null,"deviated":'),
+        (b"}", b""),
+    ],
+)
+def test_a_damaged_file_is_said_and_learnt_anew(
+    tmp_path: Path, old: bytes, new: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / DRIFT_NAME
+    monitor = DriftMonitor(EVERY, path=path)
+    feed(monitor, 1, 300)
+    monitor.close()
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    after = DriftMonitor(EVERY, path=path)
+    after.open()
+    assert "is learnt anew, it cannot be used" in caplog.text
+    assert feed(after, 400, 100, light=80) == []
+
+
+def test_a_disk_that_takes_nothing_does_not_hold_the_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monitor = DriftMonitor(EVERY, path=tmp_path / "file" / DRIFT_NAME)
+    assert feed(monitor, 1, 1000) == []
+    monitor.close()
+    assert "what was learnt is lost at the next start" in caplog.text
+
+
+def test_many_recipes_keep_the_file_small(tmp_path: Path) -> None:
+    path = tmp_path / DRIFT_NAME
+    monitor = DriftMonitor(EVERY, path=path, reference_parts=16)
+    chance = random.Random(8)
+    for recipe in range(3 * MOST_WATCHED):
+        for sequence in range(60):
+            part = record(sequence, chance.gauss(0, 1), chance.gauss(100, 4))
+            monitor.add(replace(part, recipe=f"r{recipe}"))
+    monitor.close()
+    recipes = [each["recipe"] for each in json.loads(path.read_bytes())["watched"]]
+    assert len(recipes) == MOST_WATCHED
+    assert recipes[-1] == f"r{3 * MOST_WATCHED - 1}"
+    assert path.stat().st_size < 512 * 1024
 
 
 @pytest.mark.parametrize("every", [0, -1, 999])

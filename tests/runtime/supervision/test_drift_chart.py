@@ -13,13 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssn_edge_runtime.supervision.drift_chart import (
-    BETS,
+from ssn_edge_runtime.supervision.drift_chart import BETS, Direction, Drift, DriftChart
+from ssn_edge_runtime.supervision.drift_reference import (
     LONGEST_STRIDE,
     REFERENCE_PARTS,
-    Direction,
-    Drift,
-    DriftChart,
     edge_ranks,
     stride_for,
 )

@@ -80,7 +80,9 @@ def test_a_tenth_less_light_raises_an_alarm_that_is_in_the_journal(
     assert drift["brightness"]["state"] == "drifted"
 
 
-def test_the_same_light_raises_none(tmp_path: Path, package: Path) -> None:
+def test_the_same_light_raises_none_and_is_still_known_after_a_restart(
+    tmp_path: Path, package: Path
+) -> None:
     out, _ = run(tmp_path, package, "")
     journal = lines(tmp_path)
     assert alarms(journal) == {}
@@ -89,6 +91,9 @@ def test_the_same_light_raises_none(tmp_path: Path, package: Path) -> None:
     assert out["supervision"]["drift"]["false_alarm_every_parts"] == 10_000_000
     (drift,) = out["supervision"]["drift"]["cameras"].values()
     assert [drift[name]["state"] for name in ("score", "brightness")] == ["watched", "watched"]
+    run(tmp_path, package, "&fault=dim@1x1000", "--max-frames", "400")
+    alarm = alarms(lines(tmp_path))["brightness_drift"]
+    assert len(verdicts) < alarm["sequence"] < len(verdicts) + 400
 
 
 def test_it_can_be_switched_off_and_a_rate_that_drowns_is_refused(
