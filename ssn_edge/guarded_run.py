@@ -88,6 +88,7 @@ def run_guarded(
             settings,
             settings_path=request.settings,
             overrides=request.limits,
+            drift=request.drift_monitor(),
             health=HealthSampler(HealthReader(request.output)),
             notifier=notifier,
             hardware=None

@@ -144,6 +144,7 @@ def run_package(
             inspector,
             settings_path=request.settings,
             overrides=request.limits,
+            drift=request.drift_monitor(is_live=source.is_live),
             health=HealthSampler(HealthReader(request.output)),
             notifier=notifier,
             hardware=None

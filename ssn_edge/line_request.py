@@ -31,11 +31,14 @@ from ssn_edge_runtime.sinks.journal import SEGMENT_AGE_S, SEGMENT_BYTES, Journal
 from ssn_edge_runtime.sinks.pictures import KeepPolicy
 from ssn_edge_runtime.sinks.retention import RetentionPolicy
 from ssn_edge_runtime.supervision import (
+    DriftMonitor,
     Granted,
     Overrides,
     ask_realtime,
     lock_memory,
 )
+from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
+from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME
 
 DAY_S = 24 * 3600.0
 SEGMENTS_OF_A_QUOTA = 8
@@ -62,6 +65,7 @@ class LineRequest:
         recipe: Which of their recipes.
         is_shadow: Judge and record, drive nothing.
         limits: Of rejects and temperature, in place of the settings'.
+        alarm_drift: At most one false alarm of the drift monitor in so many parts; None for none.
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
         waits_for_engine: Whether a line without an engine waits, in Preoperational, until it was
@@ -106,6 +110,7 @@ class LineRequest:
     recipe: str | None = None
     is_shadow: bool = False
     limits: Overrides = field(default_factory=Overrides)
+    alarm_drift: int | None = ALARM_EVERY_PARTS
     realtime: int | None = None
     lock_memory: bool = False
     waits_for_engine: bool = False
@@ -152,9 +157,20 @@ class LineRequest:
                 "leave it out: records are written whatever it says"
             )
         self.limits.over(LineSettings())  # refuses limits that are none
+        self.drift_monitor()
         if self.listen is not None:
             parse_listen(self.listen)
         self.line_options()
+
+    def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
+        """What is to watch scores and brightness; a recording's are no reference for a later one.
+
+        Raises:
+            ConfigError: It would alarm too often.
+        """
+        if self.alarm_drift is None:
+            return None
+        return DriftMonitor(self.alarm_drift, path=self.output / DRIFT_NAME if is_live else None)
 
     def line_options(self) -> LineOptions:
         """How the guarded line is to run.

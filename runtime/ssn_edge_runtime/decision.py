@@ -251,6 +251,8 @@ class Decision:
         settings_id: The device settings that it was judged with; None for the package's own
             thresholds, and where nothing was judged.
         recipe: Which of their recipes.
+        brightness: Mean level of the network input over its channels, 0 to 255; None where none
+            was measured.
     """
 
     verdict: Verdict
@@ -270,6 +272,7 @@ class Decision:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     settings_id: str | None = None
     recipe: str | None = None
+    brightness: float | None = None
 
     def camera_mask(self) -> BoolMask | None:
         """The defect mask in camera pixels, (H, W) bool; None where no mask was computed."""

@@ -59,6 +59,11 @@ class InputMeasurement:
     clipped: float
 
     @property
+    def brightness(self) -> float:
+        """Mean of the channel means, to a thousandth of a level."""
+        return round(sum(self.channel_means) / 3, 3)
+
+    @property
     def relative_sharpness(self) -> float:
         """Sharpness as a share of the contrast; 0 where there is none."""
         return self.sharpness / self.contrast if self.contrast else 0.0

@@ -332,10 +332,11 @@ class Inspector:
             self._check_frame_size(frame_size_hw, in_force)
             failure = Reason.BAD_FRAME
             pixels = preprocess(frame, self.geometry)
-            fault = check_input(measure_input(pixels), self._manifest.input_statistics)
+            measurement = measure_input(pixels)
+            fault = check_input(measurement, self._manifest.input_statistics)
             timings.lap("preprocess")
             if fault is not None:
-                return unknown(*fault)
+                return replace(unknown(*fault), brightness=measurement.brightness)
             failure = Reason.ENGINE_ERROR
             with self._lock:  # until the decision has copied the engine's arrays
                 timings.skip()
@@ -366,7 +367,7 @@ class Inspector:
             logger.debug("frame judged unknown", exc_info=True)
             first_line = (str(error).splitlines() or [""])[0]
             return unknown(failure, f"{type(error).__name__}: {first_line}")
-        return decision
+        return replace(decision, brightness=measurement.brightness)
 
     def _check_frame_size(self, frame_size_hw: tuple[int, int], in_force: InForce) -> None:
         """Refuse a frame that is not the camera's whose parts were learnt."""

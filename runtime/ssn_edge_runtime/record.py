@@ -116,6 +116,7 @@ class DecisionRecord:
         score: Normalised anomaly score; 0.5 is the threshold.
         raw_score: The logit behind it.
         threshold: The logit it was compared with.
+        brightness: Mean level of the network input over its channels, 0 to 255.
         defects: Connected regions, largest first, in camera pixels; the first `MAX_DEFECTS`.
         defect_count: How many regions there were.
         mask: File name of the defect mask, relative to the journal's folder.
@@ -149,6 +150,7 @@ class DecisionRecord:
     score: float | None = None
     raw_score: float | None = None
     threshold: float | None = None
+    brightness: float | None = None
     defects: tuple[Defect, ...] = ()
     defect_count: int = 0
     mask: str | None = None
@@ -186,6 +188,7 @@ class DecisionRecord:
             "score": self.score,
             "raw_score": self.raw_score,
             "threshold": self.threshold,
+            "brightness": self.brightness,
             "defects": [
                 {
                     "box_xyxy": list(defect.box_xyxy),

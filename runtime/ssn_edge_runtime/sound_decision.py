@@ -25,7 +25,7 @@ def is_sound(decision: object) -> TypeGuard[Decision]:
         or not isinstance(decision.recipe, (str, type(None)))
     ):
         return False
-    numbers = [decision.score, decision.raw_score, decision.threshold]
+    numbers = [decision.score, decision.raw_score, decision.threshold, decision.brightness]
     numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
     for defect in decision.defects:
         numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)

@@ -101,6 +101,13 @@ def run(
     halt_reject_rate: Annotated[
         str | None, typer.Option(help="Halt at such a share of rejects in ten minutes, as 20%.")
     ] = None,
+    alarm_drift: Annotated[
+        int | None,
+        typer.Option(
+            help="Alarm if scores or brightness drift, one false alarm in so many parts at most; "
+            "default 10000000, 0 for no alarm."
+        ),
+    ] = None,
     max_temperature: Annotated[
         float | None, typer.Option(help="Above it, in degrees C, every part is unknown.")
     ] = None,
@@ -196,6 +203,7 @@ def run(
                 "--halt-after": halt_after,
                 "--alarm-reject-rate": alarm_reject_rate,
                 "--halt-reject-rate": halt_reject_rate,
+                "--alarm-drift": alarm_drift,
                 "--max-temperature": max_temperature,
                 "--realtime": realtime,
                 "--lock-memory": lock_memory or None,
@@ -221,6 +229,7 @@ def run(
         from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides
+        from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
 
         project = project_settings().run
         in_force = find_settings(settings, default=Path(project.settings))
@@ -243,6 +252,7 @@ def run(
                 halt_reject_rate=_share(halt_reject_rate, "--halt-reject-rate"),
                 max_temperature_c=max_temperature,
             ),
+            alarm_drift=ALARM_EVERY_PARTS if alarm_drift is None else alarm_drift or None,
             realtime=realtime,
             lock_memory=lock_memory,
             waits_for_engine=wait_for_engine,
@@ -341,6 +351,8 @@ def supervision_lines(supervisor: Supervisor) -> list[str]:
             counts = ", ".join(f"{count} {name}" for name, count in verdicts.items())
             lines.append(f"  shift {row['shift']}{recipe}: {counts}")
     lines += [f"  alarm: {alarm}" for alarm in supervisor.alarms]
+    if supervisor.drift is not None:
+        lines.append(f"  drift: {supervisor.drift}")
     health = supervisor.health
     if health is not None and health.is_throttled:
         lines.append(f"  the device is throttled {', '.join(health.slowed)}".rstrip())

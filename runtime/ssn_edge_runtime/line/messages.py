@@ -139,6 +139,7 @@ def decision_fields(decision: Decision) -> dict[str, object]:
         "score": decision.score,
         "raw_score": decision.raw_score,
         "threshold": decision.threshold,
+        "brightness": decision.brightness,
         "defect_count": len(decision.defects),
         "defects": [
             [list(each.box_xyxy), each.area_px, each.peak, each.mean]
@@ -172,6 +173,7 @@ def decision_from(message: Message) -> tuple[Decision, int]:
         score=message.number("score"),
         raw_score=message.number("raw_score"),
         threshold=message.number("threshold"),
+        brightness=message.number("brightness"),
         defects=tuple(_defect(each) for each in listed),
         timings_ms={
             name: ms for name in timings if name != "is" and (ms := inner.number(name)) is not None

@@ -42,6 +42,7 @@ class FaultKind(Enum):
     DAMAGED = "damaged"
     STALL = "stall"
     LOST = "lost"
+    DIM = "dim"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ DEFAULT_HEIGHT = 480
 DEFAULT_FPS = 25.0
 MARGIN_PX = 64
 """How far the pattern moves before it comes back."""
+DIM_SHARE = 0.9
+"""What is left of the light of a dim frame."""
 STALE_S = 10.0
 """How long before its time a stale frame was exposed."""
 NEVER_S = 3600.0
@@ -30,7 +32,8 @@ class TestPatternSource(Source):
     Faults begin with the frame they name: ``frozen`` repeats the pixels before; ``still`` differs
     from them in a few pixels only; ``black``; ``incomplete``; ``size`` is half as high; ``stale``
     was exposed 10 s early; ``gap`` loses a frame; ``damaged`` cannot be read; ``stall`` never
-    comes; ``lost`` fails as a cable that came loose, and the source opens again.
+    comes; ``lost`` fails as a cable that came loose, and the source opens again; ``dim`` has nine
+    tenths of the light.
 
     Args:
         options: Width, height, format (``bgr`` or ``mono``), fps, frames, defect_every, seed,
@@ -143,6 +146,8 @@ class TestPatternSource(Source):
         if FaultKind.BLACK in kinds:
             image[:] = 0
             image.reshape(-1)[index % image.size] = 1  # a dead camera is not frozen to the bit
+        if FaultKind.DIM in kinds:
+            image = (image * np.float32(DIM_SHARE)).astype(np.uint8)
         every = self._options.defect_every
         if every is not None and (index + 1) % every == 0:
             size = max(4, min(self._height, self._width) // 12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssn_edge_runtime.supervision.alarms import Alarm, AlarmKind, AlarmLimits, Alarms
 from ssn_edge_runtime.supervision.counters import Counts, ShiftCounters
+from ssn_edge_runtime.supervision.drift import DriftAlarm, DriftMonitor
 from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthReader, HealthSampler
 from ssn_edge_runtime.supervision.heartbeat import Heartbeat
@@ -25,6 +26,8 @@ __all__ = [
     "AlarmLimits",
     "Alarms",
     "Counts",
+    "DriftAlarm",
+    "DriftMonitor",
     "Granted",
     "HardwareWatchdog",
     "Health",

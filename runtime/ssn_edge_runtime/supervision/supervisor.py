@@ -18,6 +18,7 @@ from ssn_edge_runtime.record import DecisionRecord, EventKind, EventRecord
 from ssn_edge_runtime.settings import DeviceSettings, LineSettings
 from ssn_edge_runtime.supervision.alarms import Alarm, AlarmLimits, Alarms
 from ssn_edge_runtime.supervision.counters import ShiftCounters
+from ssn_edge_runtime.supervision.drift import DriftAlarm, DriftMonitor
 from ssn_edge_runtime.supervision.hardware_watchdog import HardwareWatchdog
 from ssn_edge_runtime.supervision.health import Health, HealthSampler
 from ssn_edge_runtime.supervision.health_notes import HealthNotes
@@ -78,6 +79,7 @@ class Supervisor:
         judge: Whose settings are watched.
         settings_path: The file in force; None where there is none.
         overrides: Limits that beat the settings'.
+        drift: Watches scores and brightness; None watches neither.
         health: Of this device; the supervisor opens and closes it. None looks at nothing.
         notifier: The service manager; the caller closes it.
         hardware: The board's watchdog; the supervisor opens and closes it. None for none.
@@ -92,16 +94,18 @@ class Supervisor:
         *,
         settings_path: Path | None = None,
         overrides: Overrides | None = None,
+        drift: DriftMonitor | None = None,
         health: HealthSampler | None = None,
         notifier: Notifier | None = None,
         hardware: HardwareWatchdog | None = None,
-        on_alarm: Callable[[Alarm], None] = lambda alarm: None,
+        on_alarm: Callable[[Alarm | DriftAlarm], None] = lambda alarm: None,
         on_record: Callable[[DecisionRecord], None] = lambda record: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._judge = judge
         self._settings_path = settings_path
         self._overrides = overrides or Overrides()
+        self._drift = drift
         self._health = health
         self._health_notes = HealthNotes()
         self._notifier = notifier or Notifier()
@@ -114,7 +118,7 @@ class Supervisor:
         self._hardware = hardware
         self._heartbeat = Heartbeat(self._notifier, hardware)
         self._events: list[EventRecord] = []
-        self._raised: list[Alarm] = []
+        self._raised: list[Alarm | DriftAlarm] = []
         # As if it were new: between opening and now it may have been replaced.
         self._file_state: tuple[int, int, int] | None = None
         self._is_halt_told = False
@@ -139,9 +143,14 @@ class Supervisor:
         return self._counters
 
     @property
-    def alarms(self) -> tuple[Alarm, ...]:
+    def alarms(self) -> tuple[Alarm | DriftAlarm, ...]:
         """All that this run raised."""
         return tuple(self._raised)
+
+    @property
+    def drift(self) -> DriftMonitor | None:
+        """What watches scores and brightness."""
+        return self._drift
 
     def count_again(self, folder: Path) -> None:
         """Bring the running shift's counters back from the journal, before the run begins.
@@ -189,7 +198,10 @@ class Supervisor:
             record.decided_at, record.verdict.value, record.reason.value, record.recipe
         )
         now_s = self._clock()
-        for alarm in self._alarms.add(record.verdict, record.sequence, now_s):
+        raised: list[Alarm | DriftAlarm] = []
+        raised += self._alarms.add(record.verdict, record.sequence, now_s)
+        raised += () if self._drift is None else self._drift.add(record)
+        for alarm in raised:
             self._raised.append(alarm)
             self._events.append(EventRecord.now(EventKind.ALARM, alarm.detail))
             logger.warning("alarm: %s", alarm)
@@ -224,6 +236,7 @@ class Supervisor:
             "shifts": self._counters.to_list(),
             "shifts_complete": self._is_counting_complete,
             "alarms": [{**each.detail, "text": str(each)} for each in self._raised],
+            "drift": None if self._drift is None else self._drift.to_dict(),
             "halted": self.halted,
             "health": None if self.health is None else self.health.to_dict(),
         }
@@ -239,6 +252,9 @@ class Supervisor:
         if self._hardware is not None:
             self._opened.enter_context(self._hardware)
         self._opened.enter_context(self._heartbeat)
+        if self._drift is not None:
+            self._drift.open()
+            self._opened.callback(self._drift.close)
         return self
 
     def __exit__(

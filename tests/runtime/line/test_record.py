@@ -43,6 +43,7 @@ FIELDS = {
     "score",
     "raw_score",
     "threshold",
+    "brightness",
     "defects",
     "defect_count",
     "mask",
