@@ -60,6 +60,8 @@ class Region:
         if sum(map(len, polygons)) > MOST_CORNERS:
             raise ConfigError(f"the region has more than {MOST_CORNERS} corners")
         for polygon in polygons:
+            if any(type(value) is not int for corner in polygon for value in corner):
+                raise ConfigError("a region's corners are whole numbers of camera pixels")
             inside = all(0 <= x < width and 0 <= y < height for x, y in polygon)
             if len(polygon) < 3 or not inside:
                 raise ConfigError(

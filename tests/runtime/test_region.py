@@ -119,3 +119,11 @@ def test_an_empty_region_is_no_pass() -> None:
     found, region = judgement(peak_outside=-9.0, peak_inside=-1.0)
     with pytest.raises(ScoreError, match="empty"):
         verdict(found, np.zeros_like(region))
+
+
+@pytest.mark.parametrize("corner", [(9.5, 0), (9.0, 0), (True, 0)])
+def test_a_corner_between_two_pixels_is_refused_before_it_is_saved(
+    corner: tuple[float, float],
+) -> None:
+    with pytest.raises(ConfigError, match="whole numbers of camera pixels"):
+        Region((64, 80), include=((corner, (20, 0), (20, 20)),))  # type: ignore[arg-type]

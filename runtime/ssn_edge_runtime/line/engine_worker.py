@@ -35,6 +35,7 @@ from ssn_edge_runtime.loop import Judge
 from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame
+from ssn_edge_runtime.supervision.process import make_later_threads_ordinary
 
 IDLE_S = 0.5
 WARM_UP_EVERY_S = 2.0
@@ -226,8 +227,11 @@ def main() -> None:
             answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
             settle()
             pictures = open_pictures(setup)
+            make_later_threads_ordinary()  # they draw pictures
             tell_ready(link, judge, granted)
-            link.start_pulse()
+            # Above the engine's own threads, which may use every core for longer than a pulse.
+            priority = setup.whole_or_none("realtime")
+            link.start_pulse(None if priority is None else priority + 1)
             with ExitStack() as opened_pictures:
                 serve(link, judge, cameras, pictures, opened_pictures)
     except SsnEdgeError as error:

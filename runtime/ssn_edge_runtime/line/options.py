@@ -163,9 +163,9 @@ class LineOptions:
             raise ConfigError("frame timeout and reopening pause must be above 0")
 
     def asks(self, *, below: int) -> dict[str, object]:
-        """What a worker is to ask of the system, `below` the authority."""
-        priority = None if self.realtime is None else max(1, self.realtime - below)
-        return {"realtime": priority, "lock_memory": self.lock_memory}
+        """What a worker is to ask of the system, `below` the authority; no priority below 1."""
+        priority = 0 if self.realtime is None else max(0, self.realtime - below)
+        return {"realtime": priority or None, "lock_memory": self.lock_memory}
 
     @property
     def drops(self) -> bool:

@@ -12,6 +12,9 @@ from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.worker_process import WorkerState
 from ssn_edge_runtime.record import EventKind
 
+MOST_TRIES = 2
+"""A change that the engine did not survive so often is refused."""
+
 OnSettings = Callable[["str | None"], None]
 """Told None once they are in force, or else in one line why they are not."""
 
@@ -56,6 +59,7 @@ class SettingsChanges:
         self._waiting: deque[SettingsChange] = deque()
         self._told: SettingsChange | None = None
         self._told_settings: str | None = None
+        self._tries = 0
 
     def ask(self, change: SettingsChange) -> None:
         """Put a change in line."""
@@ -84,7 +88,7 @@ class SettingsChanges:
         identity = self._engine.identity
         if change is None or settings is None or identity is None:
             raise MessageError("an answer to settings that nobody gave")
-        self._told = None
+        self._told, self._tries = None, 0
         if (refusal := message.text_or_none("refused")) is not None:
             self._refused(change, refusal)
             return
@@ -115,10 +119,16 @@ class SettingsChanges:
         change.on_done(None)
 
     def worker_gone(self) -> None:
-        """The worker was reaped: what it was told of is not in force, and may have ended it."""
+        """The worker was reaped: what it was told of is not in force, and is told once more."""
         change, self._told = self._told, None
-        if change is not None:
-            self._refused(change, "the engine's process ended while it took them")
+        if change is None:
+            return
+        self._tries += 1
+        if self._tries < MOST_TRIES:
+            self._waiting.appendleft(change)
+        else:
+            self._tries = 0
+            self._refused(change, f"the engine ended {MOST_TRIES} times while it took them")
 
     def end(self) -> None:
         """The run is over: whoever still waits is told."""

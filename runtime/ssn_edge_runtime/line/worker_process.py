@@ -170,6 +170,7 @@ class WorkerProcess:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C in a terminal is the authority's
             )
+        _make_ordinary(self._process.pid)
         self.exit_fd = os.pidfd_open(self._process.pid)
         if self._niceness:
             self._stand_back(self._process.pid)
@@ -299,3 +300,13 @@ class WorkerProcess:
         if self.socket is not None:
             self.socket.close()
             self.socket = None
+
+
+def _make_ordinary(pid: int) -> None:
+    """Take a new process off the real-time priority that it inherits.
+
+    It would load its libraries with the authority's own, and keep it waiting.
+    """
+    with suppress(OSError):
+        if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+            os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))

@@ -37,6 +37,7 @@ class WorkerLink:
         end.setblocking(True)
         self._socket = end
         self._busy_since_ns: int | None = None
+        self._pulse_priority: int | None = None
         self.is_stopped = False
 
     @classmethod
@@ -81,11 +82,18 @@ class WorkerLink:
         """Say whether a call is under way that may hang: the pulse carries since when."""
         self._busy_since_ns = monotonic_ns() if is_busy else None
 
-    def start_pulse(self) -> None:
-        """Show every `BEAT_S` that the interpreter runs; a stopped or seized one shows none."""
+    def start_pulse(self, priority: int | None = None) -> None:
+        """Show every `BEAT_S` that the interpreter runs; a stopped or seized one shows none.
+
+        Args:
+            priority: Real-time priority to ask for: above that of threads that use every core.
+        """
+        self._pulse_priority = priority
         threading.Thread(target=self._beat, name="ssn-edge-pulse", daemon=True).start()
 
     def _beat(self) -> None:
+        if self._pulse_priority is not None:
+            ask_realtime(self._pulse_priority)  # refused where the worker's own was, and told there
         pause = threading.Event()
         while not pause.wait(BEAT_S):
             self.send("beat", busy_since_ns=self._busy_since_ns)
@@ -127,8 +135,7 @@ def single_thread_opencv() -> None:
 def ask_the_system(setup: Message) -> list[str]:
     """Ask for what the set-up wants of priority and memory; what was granted, a line each.
 
-    A process inherits the authority's real-time priority: it takes its own, lower one before it
-    loads anything that starts threads.
+    Before anything is loaded: a library's threads inherit the priority.
     """
     granted = []
     priority = setup.whole_or_none("realtime")

@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -84,6 +85,14 @@ def ask_realtime(priority: int) -> Granted:
     # SCHED_RESET_ON_FORK may be set beside it.
     is_granted = now[0] & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO and now[1] == priority
     return Granted(what, is_granted, f"the kernel says policy {now[0]}, priority {now[1]}")
+
+
+def make_later_threads_ordinary() -> None:
+    """What this thread starts from now on does not inherit its real-time priority."""
+    policy = os.sched_getscheduler(0)
+    if policy == os.SCHED_FIFO:
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_getparam(0))
 
 
 def lock_memory() -> Granted:
