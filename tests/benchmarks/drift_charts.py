@@ -191,6 +191,27 @@ def slow(streams: int, every: float) -> None:
         print(f"{span:>8}   {texts[0]:>16} {texts[1]:>16}", flush=True)
 
 
+def later(streams: int, every: float) -> None:
+    """Print after how many parts the line's chart finds a shift that came later."""
+    print(
+        f"\nthe line's chart, {streams} normal streams, one false alarm in {every:g}: parts until"
+    )
+    print("a shift is found (median / 95 % / slowest / how many later than 200)")
+    for before in (500, 1000, 2000):
+        for shift in SHIFTS[1:]:
+            found = []
+            for seed in range(streams):
+                values = np.random.default_rng(seed).normal(size=before + 1000)
+                values[before:] += shift
+                chart = DriftChart(every, seed=seed)
+                numbers = range(len(values))
+                at = next((n for n in numbers if chart.add(float(values[n]), n)), len(values))
+                found.append(at - before + 1)
+            share = [f"{np.quantile(found, q):.0f}" for q in (0.5, 0.95, 1.0)]
+            late = sum(each > 200 for each in found)
+            print(f"{before:>6} {shift:>5}  {' / '.join(share)} / {late}", flush=True)
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -227,6 +248,7 @@ def main() -> None:
             print(f"{shift:<14} {size:>6} {row_text}", flush=True)
     neighbours(chosen.streams, chosen.every, chosen.parts)
     neighbours(40, 1e5, 25_000)
+    later(1000, chosen.delay_every)
     slow(20, chosen.delay_every)
 
 
