@@ -192,6 +192,9 @@ def run(
             given = {
                 "--output": output,
                 "--keep": keep,
+                "--key": key,
+                "--sqlite": sqlite,
+                "--csv": csv,
                 "--evidence": evidence,
                 "--write-budget": write_budget,
                 "--keep-log": keep_log,

@@ -166,7 +166,8 @@ def test_it_answers_with_this_devices_settings(package: Path, tmp_path: Path) ->
     assert answer.verdict == (200, "fail", "defect")
 
 
-def test_options_of_a_camera_are_refused(package: Path) -> None:
-    code, text = refusal("--listen", "127.0.0.1:0", "--package", package, "--halt-after", "3")
+@pytest.mark.parametrize("option", ["--halt-after", "--key", "--sqlite", "--csv"])
+def test_options_of_a_camera_are_refused(package: Path, option: str) -> None:
+    code, text = refusal("--listen", "127.0.0.1:0", "--package", package, option, "3")
     assert code == 2
-    assert "--halt-after is for a camera" in text
+    assert f"{option} is for a camera" in text
