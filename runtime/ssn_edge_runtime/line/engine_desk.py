@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
@@ -72,6 +72,9 @@ class EngineDesk:
     ) -> None:
         self.worker = WorkerProcess("engine", command, options.engine)
         self.identity: JudgeIdentity | None = None
+        self.is_held: Callable[[], bool] = lambda: False
+        """Whether a change of settings is to be told first: what comes after it must not be judged
+        by what was in force before."""
         # A second job waits in the worker, so that it need not wait for us; but a line that wants
         # the newest frame chooses it when the engine is free, not before.
         self._depth = 1 if options.drops else 2
@@ -109,7 +112,7 @@ class EngineDesk:
 
     def feed(self) -> None:
         """Give out as many jobs as the worker may hold; parts that are decided are passed over."""
-        if self.worker.state is not WorkerState.RUNNING:
+        if self.worker.state is not WorkerState.RUNNING or self.is_held():
             return
         while self._queue and len(self._jobs) < self._depth:
             part = self._queue.popleft()

@@ -60,6 +60,7 @@ class SettingsChanges:
         self._told: SettingsChange | None = None
         self._told_settings: str | None = None
         self._tries = 0
+        engine.is_held = lambda: bool(self._waiting)
 
     def ask(self, change: SettingsChange) -> None:
         """Put a change in line."""

@@ -232,3 +232,41 @@ def test_after_the_end_a_change_is_refused_at_once(
     authority = line(parts=1)
     authority.run()
     assert ask(authority, None, "lenient") == "the line ended"
+
+
+def test_what_comes_after_two_changes_at_once_is_judged_by_the_second(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    authority = line()
+    first, second = versions.files
+    asked: list[str | None] = []
+    reads, writes = os.pipe()
+
+    def ask_both() -> None:
+        os.read(reads, 1)
+        authority.use_settings(str(versions.files[second]), on_done=asked.append)
+        authority.use_settings(str(versions.files[first]), on_done=asked.append)
+
+    authority.watch(reads, ask_both)  # in the line's own turn: no part goes between the two
+
+    def work() -> None:
+        for _ in range(20):
+            (engine,) = [each for each in authority.status().workers if each.name == "engine"]
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGSTOP)  # so that parts wait behind the changes
+            os.write(writes, b"x")
+            threading.Event().wait(0.05)
+            os.kill(engine.pid, signal.SIGCONT)
+            threading.Event().wait(0.05)
+
+    while_running(authority, work)
+    os.close(reads)
+    os.close(writes)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    judged = [line for line in lines if line["kind"] == "verdict" and line["raw_score"] is not None]
+    assert asked == [None] * 40
+    assert judged
+    assert {record["settings_id"] for record in judged} == {first}
