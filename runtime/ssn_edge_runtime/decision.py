@@ -297,6 +297,7 @@ def decide(
     frame_size_hw: tuple[int, int],
     review: ReviewZone | None = None,
     region_mask: BoolMask | None = None,
+    brightness: float | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Decision:
     """Turn one frame's scores, map and mask into a verdict and its defects.
@@ -310,6 +311,7 @@ def decide(
         review: Scores that a person is to look at; None for none.
         region_mask: What the engine was told to judge, (h, w) bool; None for everywhere. The
             classification head's logit is of the whole picture all the same.
+        brightness: Of the network input, for the record.
         on_stage: Told the name of each stage when it ends, `threshold` and `defects`, for timing.
 
     Returns:
@@ -359,6 +361,7 @@ def decide(
         anomaly_map=anomaly_map,
         geometry=geometry,
         frame_size_hw=frame_size_hw,
+        brightness=brightness,
     )
 
 
