@@ -164,5 +164,7 @@ def _covering(mask: BoolMask, count: int) -> BoolMask:
     edges = np.arange(count + 1)
     first = edges[:-1] * size // count
     beyond = np.maximum(-(-edges[1:] * size // count), first + 1)  # rounded up
-    sums = np.concatenate([np.zeros((1, mask.shape[1]), np.int64), np.cumsum(mask, axis=0)])
-    return np.asarray(sums[beyond] > sums[first])
+    # One row more, so that every end is a place; what lies between two windows is left out.
+    padded = np.concatenate([mask, np.zeros((1, mask.shape[1]), np.bool_)])
+    places = np.stack([first, beyond], axis=1).ravel()
+    return np.asarray(np.logical_or.reduceat(padded, places, axis=0)[::2])

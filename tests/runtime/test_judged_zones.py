@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -22,6 +22,7 @@ from ssn_edge_runtime.decision import (
     Thresholds,
     Verdict,
     decide,
+    normalised_score,
 )
 from ssn_edge_runtime.errors import ConfigError, ScoreError
 from ssn_edge_runtime.judged_zones import JudgedZone, JudgedZones
@@ -119,6 +120,7 @@ def thresholds_of(each: JudgedZone) -> Thresholds:
     return Thresholds(each.image, each.pixel, each.min_area_px)
 
 
+@settings(deadline=None)
 @given(
     layout=layouts(),
     anomaly_map=maps,
@@ -152,6 +154,7 @@ def test_zones_with_the_general_thresholds_change_nothing(
     assert tuple(replace(each, min_area_px=None) for each in found.defects) == plain.defects
 
 
+@settings(deadline=None)
 @given(layout=layouts(), anomaly_map=maps, rule=rules, data=st.data())
 def test_lowering_a_zones_thresholds_never_turns_fail_into_pass(
     layout: tuple[tuple[JudgedZone, ...], BoolMask],
@@ -172,6 +175,7 @@ def test_lowering_a_zones_thresholds_never_turns_fail_into_pass(
         assert judged_with(anomaly_map, changed, judged, rule).verdict is Verdict.FAIL
 
 
+@settings(deadline=None)
 @given(layout=layouts(), anomaly_map=maps, rule=rules)
 def test_a_part_passes_if_all_zones_and_the_rest_do(
     layout: tuple[tuple[JudgedZone, ...], BoolMask], anomaly_map: FloatArray, rule: ScoringRule
@@ -199,6 +203,7 @@ def test_a_part_passes_if_all_zones_and_the_rest_do(
         assert judged_with(anomaly_map, zones, judged, rule).verdict is Verdict.FAIL
 
 
+@settings(deadline=None)
 @given(layout=layouts(), anomaly_map=maps)
 def test_each_pixel_meets_the_lowest_threshold_of_its_zones(
     layout: tuple[tuple[JudgedZone, ...], BoolMask], anomaly_map: FloatArray
@@ -301,6 +306,38 @@ def test_a_map_maximum_a_rounding_away_is_the_score_of_the_zone_that_has_it() ->
         zones=JudgedZones(zones),
     )
     assert (decision.verdict, decision.zone, decision.raw_score) == (Verdict.FAIL, "left", 1.0)
+
+
+def test_a_map_that_reaches_beyond_the_graphs_maximum_scores_no_higher_anywhere() -> None:
+    """A rounding: without zones it passes, and so it does with the same thresholds in zones."""
+    zones = (zone("left", Thresholds(1.0, 9), LEFT), zone(None, Thresholds(1.0, 9), RIGHT))
+    found = replace(judgement(spots((1, 1, 1.002), (1, 6, 1.001)), 9, ALL), map_max_logit=0.999)
+    for each in (None, JudgedZones(zones)):
+        decision = decide(
+            found,
+            thresholds=Thresholds(1.0, 9),
+            rule=ScoringRule.MAP_MAX,
+            geometry=GEOMETRY,
+            frame_size_hw=SIZE_HW,
+            zones=each,
+        )
+        assert (decision.verdict, decision.raw_score) == (Verdict.PASS, 0.999)
+
+
+@pytest.mark.parametrize("order", [(2.0, 9.0), (9.0, 2.0)])
+def test_where_zones_overlap_the_smaller_area_counts(order: tuple[float, float]) -> None:
+    zones = [
+        zone(name, Thresholds(5, 0, area), ALL) for name, area in zip("ab", order, strict=True)
+    ]
+    decision = judged_with(spots((2, 2, 1), (2, 3, 1)), tuple(zones), ALL)
+    assert decision.verdict is Verdict.FAIL
+    assert decision.defects[0].min_area_px == 2.0
+
+
+def test_a_defects_score_is_measured_from_its_own_pixel_threshold() -> None:
+    zones = (zone("left", Thresholds(9, 0), LEFT), zone(None, Thresholds(9, 3), RIGHT))
+    decision = judged_with(spots((1, 1, 1.0), (1, 6, 4.0)), zones, ALL)
+    assert [each.peak for each in decision.defects] == [normalised_score(1.0, 0.0)] * 2
 
 
 def test_the_classification_score_is_of_the_whole_picture() -> None:
