@@ -21,6 +21,7 @@ from ssn_edge_runtime.engines.cache import EngineCache
 from ssn_edge_runtime.errors import ConfigError, ScoreError, SsnEdgeError
 from ssn_edge_runtime.frame_checks import check_input, measure_input
 from ssn_edge_runtime.in_force import InForce, put_in_force
+from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
@@ -266,7 +267,7 @@ class Inspector:
         with self._lock:
             self._engine.infer(
                 blank,
-                pixel_threshold=in_force.thresholds.pixel,
+                pixel_threshold=in_force.engine_pixel,
                 region_mask=in_force.region_mask,
             )
 
@@ -319,8 +320,14 @@ class Inspector:
 
     @property
     def thresholds(self) -> Thresholds:
-        """The cut-offs in force."""
+        """The cut-offs in force, outside of zones."""
         return self._in_force.thresholds
+
+    @property
+    def zones(self) -> Mapping[str, JudgedZone]:
+        """Zones with cut-offs of their own, by name; empty for none."""
+        zones = self._in_force.zones
+        return {} if zones is None else zones.by_name
 
     @property
     def settings(self) -> DeviceSettings | None:
@@ -379,7 +386,7 @@ class Inspector:
                 timings.skip()
                 judgement = self._engine.infer(
                     prepared.pixels,
-                    pixel_threshold=in_force.thresholds.pixel,
+                    pixel_threshold=in_force.engine_pixel,
                     region_mask=in_force.region_mask,
                 )
                 timings.lap("infer")
@@ -393,6 +400,7 @@ class Inspector:
                     review=in_force.review,
                     region_mask=in_force.region_mask,
                     brightness=prepared.brightness,
+                    zones=in_force.zones,
                 )
             timings.lap("postprocess")
         except ScoreError as error:
@@ -442,7 +450,8 @@ def _check_drawn_size(frame_size_hw: tuple[int, int], in_force: InForce) -> None
     if drawn is not None and frame_size_hw != drawn:
         raise FrameError(
             f"the frame has {frame_size_hw[1]} x {frame_size_hw[0]} pixels, the settings' "
-            f"region was drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw it again"
+            f"region or zones were drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw "
+            "them again"
         )
 
 

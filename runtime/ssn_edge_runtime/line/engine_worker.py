@@ -32,6 +32,7 @@ from ssn_edge_runtime.line.worker_side import (
     settle,
     single_thread_opencv,
 )
+from ssn_edge_runtime.line.zone_limits import zones_told
 from ssn_edge_runtime.loop import Judge
 from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
@@ -181,6 +182,7 @@ def in_force(judge: Judge) -> dict[str, object]:
         "min_area_px": None if thresholds is None else thresholds.min_area_px,
         "settings_id": getattr(judge, "settings_id", None),
         "recipe": getattr(judge, "recipe", None),
+        "zones": zones_told(getattr(judge, "zones", {})),
     }
 
 
