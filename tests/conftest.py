@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Speed is measured in benchmarks: what else the machine does must not fail a property.
+settings.register_profile("untimed", parent=settings.default, deadline=None)
+settings.load_profile("untimed")
 
 ROOMS = ("ssn_edge_runtime", "ssn_edge_calibrate", "ssn_edge_export")
 

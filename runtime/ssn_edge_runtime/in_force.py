@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ssn_edge_runtime.arrays import BoolMask
 from ssn_edge_runtime.decision import ReviewZone, ScoringMethod, Thresholds
 from ssn_edge_runtime.errors import ConfigError, EngineError
-from ssn_edge_runtime.judged_zones import JudgedZones
+from ssn_edge_runtime.judged_zones import JudgedZone, JudgedZones
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.region import Region
 from ssn_edge_runtime.settings import DeviceSettings, Fitted
 from ssn_edge_runtime.zones import Zone, judged_zones
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +45,69 @@ class InForce:
     zones: JudgedZones | None = None
 
     @property
+    def zones_by_name(self) -> Mapping[str, JudgedZone]:
+        """Zones with cut-offs of their own; empty for none."""
+        return {} if self.zones is None else self.zones.by_name
+
+    @property
     def engine_pixel(self) -> float:
         """The pixel threshold that the engine is given: the lowest of all."""
         return self.thresholds.pixel if self.zones is None else self.zones.lowest_pixel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllInForce:
+    """What the line judges with, and what a part that names its recipe is judged with.
+
+    Args:
+        own: The line's.
+        recipes: Every recipe of the settings that can be used here, by name.
+    """
+
+    own: InForce
+    recipes: Mapping[str, InForce] = field(default_factory=dict)
+
+
+def put_all_in_force(
+    settings: DeviceSettings,
+    manifest: Manifest,
+    *,
+    package_id: str,
+    precision: str,
+    engine: str,
+    engine_sha256: str,
+    recipe: str | None = None,
+    folder: Path | None = None,
+    before: AllInForce | None = None,
+) -> AllInForce:
+    """As `put_in_force`, with every recipe; one that cannot be used here is left out, and logged.
+
+    Of the settings that `before` was made of, nothing is made a second time.
+
+    Raises:
+        ConfigError, EngineError: As `put_in_force`, for the recipe that is asked for.
+    """
+    put = partial(
+        put_in_force,
+        settings,
+        manifest,
+        package_id=package_id,
+        precision=precision,
+        engine=engine,
+        engine_sha256=engine_sha256,
+        folder=folder,
+    )
+    if before is not None and before.own.settings_id == settings.settings_id:
+        known = before.recipes.get(recipe) if recipe is not None else None
+        return AllInForce(known or put(recipe=recipe), before.recipes)
+    own = put(recipe=recipe)
+    recipes = {}
+    for name in settings.recipes:
+        try:
+            recipes[name] = own if name == recipe else put(recipe=name)
+        except (ConfigError, EngineError) as error:
+            logger.warning("recipe %s cannot be used here: %s", name, error)
+    return AllInForce(own, recipes)
 
 
 def put_in_force(

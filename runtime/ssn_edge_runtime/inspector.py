@@ -20,7 +20,7 @@ from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.engines.cache import EngineCache
 from ssn_edge_runtime.errors import ConfigError, ScoreError, SsnEdgeError
 from ssn_edge_runtime.frame_checks import check_input, measure_input
-from ssn_edge_runtime.in_force import InForce, put_in_force
+from ssn_edge_runtime.in_force import AllInForce, InForce, put_all_in_force
 from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
@@ -68,7 +68,9 @@ class Inspector:
         self._manifest = manifest
         self._precision = precision
         self._package_id = package_id
-        self._in_force = InForce(thresholds or manifest.precisions[precision].thresholds)
+        self._all_in_force = AllInForce(
+            InForce(thresholds or manifest.precisions[precision].thresholds)
+        )
         self._package = package
         self._lock = threading.Lock()
         self._is_closed = False
@@ -139,12 +141,13 @@ class Inspector:
             opened.pop_all()
         return inspector
 
-    def inspect(self, frame: ByteImage | None) -> Decision:
+    def inspect(self, frame: ByteImage | None, *, recipe: str | None = None) -> Decision:
         """Judge one frame.
 
         Args:
             frame: (H, W, 3) uint8 in BGR order, or (H, W) uint8; it is only read, and not after the
                 call. None, as a camera without a frame gives it, is `unknown` for `no_frame`.
+            recipe: Of the settings in force, for this part alone; None for the one in force.
 
         Returns:
             The verdict with its reason. A bad frame, a failing engine or a score that is none
@@ -156,7 +159,7 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        return self.judge_prepared(self.prepare(frame))
+        return self.judge_prepared(self.prepare(frame), recipe=recipe)
 
     def prepare(self, frame: ByteImage | None) -> PreparedFrame:
         """The first half of `inspect`: everything before the engine, in whatever thread.
@@ -196,7 +199,7 @@ class Inspector:
             None, timings.stop(), pixels, frame_size_hw, brightness=measurement.brightness
         )
 
-    def judge_prepared(self, prepared: PreparedFrame) -> Decision:
+    def judge_prepared(self, prepared: PreparedFrame, *, recipe: str | None = None) -> Decision:
         """The second half of `inspect`, with the settings that are in force now.
 
         Raises:
@@ -204,8 +207,12 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        in_force = self._in_force  # once: a part is judged with old settings or with new ones
+        held = self._all_in_force  # once: a part is judged with old settings or with new ones
+        in_force = held.own if recipe is None else held.recipes.get(recipe)
         timings = _Stopwatch(prepared.timings_ms)
+        if in_force is None:
+            detail = f"the settings in force hold no recipe {recipe!r} that can be used here"
+            return unknown(Reason.ENGINE_ERROR, detail, timings_ms=timings.stop())
         decision = prepared.decision
         if decision is None:
             decision = self._judged(prepared, timings, in_force)
@@ -237,10 +244,28 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
+        self.use(self.read_settings(settings, recipe, folder=folder))
+
+    def use(self, in_force: AllInForce) -> None:
+        """Judge with these from the next part on; see `read_settings`."""
+        self._all_in_force = in_force
+
+    def read_settings(
+        self,
+        settings: DeviceSettings | str | Path,
+        recipe: str | None = None,
+        *,
+        folder: Path | None = None,
+    ) -> AllInForce:
+        """The long half of `apply_settings`, in whatever thread: nothing is in force by it yet.
+
+        Raises:
+            ConfigError, EngineError: As `apply_settings`.
+        """
         if not isinstance(settings, DeviceSettings):
             folder = Path(settings).parent
             settings = read_settings(Path(settings))
-        self._in_force = put_in_force(
+        return put_all_in_force(
             settings,
             self._manifest,
             package_id=self._package_id,
@@ -249,6 +274,7 @@ class Inspector:
             engine_sha256=self.engine_sha256,
             recipe=recipe,
             folder=folder,
+            before=self._all_in_force,
         )
 
     def warm_up(self) -> None:
@@ -262,7 +288,7 @@ class Inspector:
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        in_force = self._in_force
+        in_force = self._all_in_force.own
         blank = np.zeros((*self.geometry.input_size_hw, 3), dtype=np.uint8)
         with self._lock:
             self._engine.infer(
@@ -321,28 +347,32 @@ class Inspector:
     @property
     def thresholds(self) -> Thresholds:
         """The cut-offs in force, outside of zones."""
-        return self._in_force.thresholds
+        return self._all_in_force.own.thresholds
 
     @property
     def zones(self) -> Mapping[str, JudgedZone]:
         """Zones with cut-offs of their own, by name; empty for none."""
-        zones = self._in_force.zones
-        return {} if zones is None else zones.by_name
+        return self._all_in_force.own.zones_by_name
+
+    @property
+    def recipes(self) -> Mapping[str, InForce]:
+        """What a part that names its recipe is judged with, by the recipe's name."""
+        return self._all_in_force.recipes
 
     @property
     def settings(self) -> DeviceSettings | None:
         """The device settings in force; None for the package's own thresholds."""
-        return self._in_force.settings
+        return self._all_in_force.own.settings
 
     @property
     def settings_id(self) -> str | None:
         """Their SHA-256; it is in each record."""
-        return self._in_force.settings_id
+        return self._all_in_force.own.settings_id
 
     @property
     def recipe(self) -> str | None:
         """Which of their recipes."""
-        return self._in_force.recipe
+        return self._all_in_force.own.recipe
 
     @property
     def scoring_rule(self) -> ScoringRule:

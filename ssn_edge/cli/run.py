@@ -170,7 +170,9 @@ def run(
     ] = 200.0,
     control: Annotated[
         Path | None,
-        typer.Option(help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA]."),
+        typer.Option(
+            help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA] [%RECIPE]."
+        ),
     ] = None,
     single_process: Annotated[
         bool,

@@ -159,6 +159,7 @@ class Authority:
         part_id: str | None = None,
         *,
         camera: str | None = None,
+        recipe: str | None = None,
         at_ns: int | None = None,
         on_answer: OnAnswer = lambda answer: None,
     ) -> None:
@@ -168,10 +169,16 @@ class Authority:
             trigger_id: Above 0; the same id again gets the same answer.
             part_id: For the record.
             camera: Which one sees the part; the first without a name.
+            recipe: Of the settings in force, for this part alone; None for the line's own.
             at_ns: When it came, on the monotonic clock, where its giver knows; else now.
             on_answer: Told the answer, once, in the line's own thread: it must not wait.
+
+        Raises:
+            ConfigError: It is none that this line takes; there is no part then.
         """
-        self._intake.trigger(trigger_id, part_id, camera, at_ns, on_answer)
+        if recipe is not None:
+            self._engine.check_recipe(recipe)
+        self._intake.trigger(trigger_id, part_id, camera, recipe, at_ns, on_answer)
         if self._is_over:
             self._intake.take()  # refused, in the caller's thread: there is no other any more
         self._wake()
@@ -182,6 +189,7 @@ class Authority:
         part_id: str | None = None,
         *,
         camera: str | None = None,
+        recipe: str | None = None,
         at_ns: int | None = None,
     ) -> Future[Answer]:
         """Give a trigger, as `trigger` does; the answer can be waited for in another thread."""
@@ -191,7 +199,7 @@ class Authority:
             if future.set_running_or_notify_cancel():
                 future.set_result(answer)
 
-        self.trigger(trigger_id, part_id, camera=camera, at_ns=at_ns, on_answer=tell)
+        self.trigger(trigger_id, part_id, camera=camera, recipe=recipe, at_ns=at_ns, on_answer=tell)
         return future
 
     def encoder(self, count: int, at_ns: int | None = None) -> None:

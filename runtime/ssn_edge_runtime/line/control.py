@@ -4,6 +4,7 @@
 
     trigger 17 part-4711        17 pass none 0x5AA5
     trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
+    trigger 20 part-2 %brass    20 pass none 0x5AA5             (by recipe brass, this part alone)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
     encoder 123456              (nothing: where the belt is)
@@ -122,9 +123,11 @@ class _Talk:
             except ConfigError as error:
                 self.say(f"error: {error}")
         elif words[0] == "trigger" and (asked := _asked(words[1:])) is not None:
-            trigger_id, part_id, camera = asked
+            trigger_id, part_id, camera, recipe = asked
             try:
-                self._authority.trigger(trigger_id, part_id, camera=camera, on_answer=self._answer)
+                self._authority.trigger(
+                    trigger_id, part_id, camera=camera, recipe=recipe, on_answer=self._answer
+                )
             except ConfigError as error:
                 self.say(f"error: {error}")
             else:
@@ -137,8 +140,8 @@ class _Talk:
             )
         else:
             self.say(
-                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', 'state' "
-                "or 'status' is wanted, ID a number above 0"
+                "error: 'trigger ID [PART] [@CAMERA] [%RECIPE]', 'encoder COUNT', "
+                "'recipe [NAME]', 'state' or 'status' is wanted, ID a number above 0"
             )
 
     def _switched(self, words: list[str], refusal: str | None) -> None:
@@ -147,12 +150,13 @@ class _Talk:
         self.on_answered()
 
 
-def _asked(words: list[str]) -> tuple[int, str | None, str | None] | None:
-    """Id, part and camera of a trigger; None if these are none."""
+def _asked(words: list[str]) -> tuple[int, str | None, str | None, str | None] | None:
+    """Id, part, camera and recipe of a trigger; None if these are none."""
+    recipe = words.pop()[1:] if len(words) > 1 and words[-1].startswith("%") else None
     camera = words.pop()[1:] if len(words) > 1 and words[-1].startswith("@") else None
     if len(words) not in (1, 2) or not _is_whole(words[0]):
         return None
-    return int(words[0]), words[1] if len(words) == 2 else None, camera
+    return int(words[0]), words[1] if len(words) == 2 else None, camera, recipe
 
 
 def _is_whole(text: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
+from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.ledger import JobFate, Part, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError, decision_from
@@ -32,20 +33,43 @@ class JudgeIdentity:
     settings_id: str | None = None
     recipe: str | None = None
     zones: ZoneLimits = field(default_factory=ZoneLimits)
+    recipes: Mapping[str, JudgeIdentity] = field(default_factory=dict)
+    """The same for a part that names its recipe."""
 
     @classmethod
     def of(cls, message: Message) -> JudgeIdentity:
         """Read it from the worker's word."""
-        return cls(
+        judge = cls(
             message.text("package_id"),
             message.text("precision"),
             message.text("engine"),
             message.text("engine_sha256"),
-            message.number("threshold"),
-            message.number("min_area_px"),
-            message.text_or_none("settings_id"),
-            message.text_or_none("recipe"),
-            ZoneLimits.of(message),
+            threshold=None,
+            min_area_px=None,
+        )
+        return judge.with_settings(message)
+
+    def with_settings(self, message: Message) -> JudgeIdentity:
+        """The same judge with the settings of another word of its worker."""
+        own = self._with_limits(message, message.text_or_none("recipe"))
+        own = replace(own, settings_id=message.text_or_none("settings_id"), recipes={})
+        told = message.raw("recipes")
+        if told is None:
+            return own  # a worker without recipes need not name any
+        if not isinstance(told, dict):
+            raise MessageError("recipes is no object")
+        limits = Message(told)
+        return replace(
+            own, recipes={name: own._with_limits(limits.inner(name), name) for name in told}
+        )
+
+    def _with_limits(self, message: Message, recipe: str | None) -> JudgeIdentity:
+        return replace(
+            self,
+            threshold=message.number("threshold"),
+            min_area_px=message.number("min_area_px"),
+            zones=ZoneLimits.of(message),
+            recipe=recipe,
         )
 
 
@@ -96,6 +120,19 @@ class EngineDesk:
             and len(self._jobs) < self._depth
         )
 
+    def check_recipe(self, recipe: str) -> None:
+        """Whether a part can be judged by a recipe.
+
+        Raises:
+            ConfigError: The settings in force hold none of that name that this engine can use.
+        """
+        identity = self.identity
+        held = () if identity is None else tuple(identity.recipes)
+        if recipe not in held:
+            raise ConfigError(
+                f"there is no recipe {recipe!r} in force; {', '.join(held) or 'none'} can be named"
+            )
+
     def start(self, now_ns: int) -> None:
         """Start the worker, with sight of every camera's memory."""
         memories = [camera.reader_memory for camera in self._cameras.values()]
@@ -134,6 +171,7 @@ class EngineDesk:
                 slot=frame.slot,
                 generation=frame.generation,
                 shape=list(frame.shape),
+                recipe=part.recipe,
             )
             if not sent:
                 self.worker.kill("takes no jobs")
@@ -146,7 +184,10 @@ class EngineDesk:
         if job is None or message.whole("generation") != job.frame.generation:
             return JobFate.STRANGE, unknown(Reason.ENGINE_ERROR, "an answer that nobody asked for")
         self._cameras[job.frame.camera].let_go(job.frame, job.reader)
-        decision, count = checked_decision(message, self.identity)
+        identity, recipe = self.identity, job.part.recipe
+        if identity is not None and recipe is not None:
+            identity = identity.recipes.get(recipe)
+        decision, count = checked_decision(message, identity)
         fate = self._ledger.judged(number, decision, now_ns)
         if fate is JobFate.DECIDED:
             job.part.defect_count = count

@@ -28,7 +28,7 @@ class PreparingJudge(Protocol):
         """The first half of `inspect`."""
         ...
 
-    def judge_prepared(self, prepared: PreparedFrame) -> Decision:
+    def judge_prepared(self, prepared: PreparedFrame, *, recipe: str | None = None) -> Decision:
         """The second half."""
         ...
 

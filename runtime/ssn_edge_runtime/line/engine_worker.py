@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import cast
 import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.decision import Decision, Reason, unknown
+from ssn_edge_runtime.decision import Decision, Reason, Thresholds, unknown
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
+from ssn_edge_runtime.in_force import InForce
 from ssn_edge_runtime.inspector import Inspector, PreparedFrame
+from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.line.engine_intake import EngineIntake, PreparingJudge
 from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import open_frames
@@ -67,12 +70,18 @@ def open_inspector(
 
 
 def answer(
-    judge: Judge, image: ByteImage, prepared: PreparedFrame | None = None
+    judge: Judge,
+    image: ByteImage,
+    prepared: PreparedFrame | None = None,
+    recipe: str | None = None,
 ) -> tuple[dict[str, object], Decision]:
     """Judge one frame; whatever happens, there is an answer that can be sent."""
     try:
-        if prepared is not None and isinstance(judge, PreparingJudge):
-            decision = judge.judge_prepared(prepared)
+        if isinstance(judge, PreparingJudge) and (prepared is not None or recipe is not None):
+            prepared = judge.prepare(image) if prepared is None else prepared
+            decision = judge.judge_prepared(prepared, recipe=recipe)
+        elif recipe is not None:
+            decision = unknown(Reason.ENGINE_ERROR, "what judges here has no recipes")
         else:
             decision = judge.inspect(image)
     except Exception as error:  # noqa: BLE001 - the part needs an answer, and it is UNKNOWN
@@ -125,7 +134,7 @@ def serve(
         if message.kind != "job" or image is None:
             continue
         link.busy(True)
-        fields, decision = answer(judge, image, task.prepared)
+        fields, decision = answer(judge, image, task.prepared, message.text_or_none("recipe"))
         kept = None if pictures is None else _planned(pictures, message, image, decision)
         link.busy(False)
         # The slot may be filled anew as soon as the answer is out: what is kept was copied before.
@@ -176,13 +185,22 @@ def take_settings(judge: Judge, message: Message) -> dict[str, object]:
 
 def in_force(judge: Judge) -> dict[str, object]:
     """By what its answers are to be checked."""
-    thresholds = getattr(judge, "thresholds", None)
+    recipes: Mapping[str, InForce] = getattr(judge, "recipes", {})
+    return {
+        **_limits(getattr(judge, "thresholds", None), getattr(judge, "zones", {})),
+        "settings_id": getattr(judge, "settings_id", None),
+        "recipe": getattr(judge, "recipe", None),
+        "recipes": {
+            name: _limits(each.thresholds, each.zones_by_name) for name, each in recipes.items()
+        },
+    }
+
+
+def _limits(thresholds: Thresholds | None, zones: Mapping[str, JudgedZone]) -> dict[str, object]:
     return {
         "threshold": None if thresholds is None else thresholds.image,
         "min_area_px": None if thresholds is None else thresholds.min_area_px,
-        "settings_id": getattr(judge, "settings_id", None),
-        "recipe": getattr(judge, "recipe", None),
-        "zones": zones_told(getattr(judge, "zones", {})),
+        "zones": zones_told(zones),
     }
 
 

@@ -52,7 +52,7 @@ class Intake:
         self._delivery = delivery
         self._frames = frames
         self._states = states
-        self._requests: deque[tuple[str, int, str | None, int, OnAnswer]] = deque()
+        self._requests: deque[tuple[str, int, str | None, str | None, int, OnAnswer]] = deque()
         # One that is pushed out by newer ones shows as a silence or a jump.
         self._readings: deque[tuple[int, int]] = deque(maxlen=READINGS)
 
@@ -61,6 +61,7 @@ class Intake:
         trigger_id: int,
         part_id: str | None,
         camera: str | None,
+        recipe: str | None,
         at_ns: int | None,
         on_answer: OnAnswer,
     ) -> None:
@@ -79,7 +80,7 @@ class Intake:
         now_ns = monotonic_ns()
         # A trigger from the future would let an older frame seem to be of this part.
         at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
-        self._requests.append((key, trigger_id, part_id, at_ns, on_answer))
+        self._requests.append((key, trigger_id, part_id, recipe, at_ns, on_answer))
 
     def encoder(self, count: int, at_ns: int | None) -> None:
         """Put a reading down; see `Authority.encoder`.
@@ -112,13 +113,14 @@ class Intake:
         while self.next_tick_ns <= now_ns:
             self.next_tick_ns += period_ns
             for key in self._cameras:
-                self._admit(key, None, None, now_ns, lambda answer: None)
+                self._admit(key, None, None, None, now_ns, lambda answer: None)
 
     def _admit(
         self,
         camera: str,
         trigger_id: int | None,
         part_id: str | None,
+        recipe: str | None,
         at_ns: int,
         on_answer: OnAnswer,
     ) -> None:
@@ -128,7 +130,7 @@ class Intake:
             refused = Answer.refused(trigger_id, f"the line is {self._states.state}")
             answers.tell(on_answer, refused)
             return
-        admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id)
+        admitted = self._ledger.trigger(camera, trigger_id, at_ns, part_id=part_id, recipe=recipe)
         counters[f"trigger:{admitted.admission.value}"] += 1
         part = admitted.part
         if part is None:

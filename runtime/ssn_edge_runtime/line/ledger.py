@@ -68,6 +68,7 @@ class Part:
         earliest_ns: A frame exposed before this is not of this part.
         latest_ns: Nor is one exposed after this.
         part_id: The part's id, if the trigger brought one.
+        recipe: What it is judged by, if the trigger named one; None for the line's own.
         frame: The frame it is judged by, once there is one.
         job: The engine's job, once it was given to one.
         decision: Its verdict, once it stands.
@@ -84,6 +85,7 @@ class Part:
     earliest_ns: int
     latest_ns: int
     part_id: str | None = None
+    recipe: str | None = None
     frame: SeenFrame | None = None
     job: int | None = None
     decision: Decision | None = None
@@ -193,7 +195,13 @@ class TriggerLedger:
         return len(self._undecided) < self._rules.in_flight
 
     def trigger(
-        self, camera: str, trigger_id: int | None, now_ns: int, *, part_id: str | None = None
+        self,
+        camera: str,
+        trigger_id: int | None,
+        now_ns: int,
+        *,
+        part_id: str | None = None,
+        recipe: str | None = None,
     ) -> Admitted:
         """Take a trigger; None as id gives it its sequence number as id."""
         if trigger_id is not None and (known := self._known.get(trigger_id)) is not None:
@@ -205,6 +213,7 @@ class TriggerLedger:
         part = self._new_part(
             camera, trigger_id, now_ns, delay_ns=self._rules.exposure_delay_ns, part_id=part_id
         )
+        part.recipe = recipe
         return self._admit(part, now_ns)
 
     def frame_is_part(self, frame: SeenFrame, now_ns: int, *, is_trigger: bool) -> Admitted:

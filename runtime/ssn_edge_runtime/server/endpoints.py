@@ -24,7 +24,14 @@ from ssn_edge_runtime.server.engine_turns import EngineTurns, too_late
 from ssn_edge_runtime.server.frames import frame_of_picture, frame_of_pixels
 from ssn_edge_runtime.server.limits import ServerLimits
 from ssn_edge_runtime.server.openapi import openapi_document
-from ssn_edge_runtime.server.requests import CAMERA, PART_ID, inspect_request, query_values, wrong
+from ssn_edge_runtime.server.requests import (
+    CAMERA,
+    PART_ID,
+    RECIPE,
+    inspect_request,
+    query_values,
+    wrong,
+)
 from ssn_edge_runtime.verdict_codes import verdict_code
 
 _BROKEN = {Reason.ENGINE_ERROR: 500, Reason.INVALID_OUTPUT: 500}
@@ -34,10 +41,10 @@ EXECUTING = ("SingleExecution", "ContinuousExecution")
 MAX_TRIGGER_BYTES = 4096
 MAX_TRIGGER_ID = 0xFFFF
 
-Trigger: TypeAlias = Callable[[int, str | None, str | None], Mapping[str, object]]
-"""Takes a trigger's id (1 to 65535), the part's, and the camera's name; gives a JSON document. Its
-`verdict`, where there is one yet, is `pass`, `fail` or `unknown`, and its `reason` says why. May
-raise `Refusal` or an `SsnEdgeError`."""
+Trigger: TypeAlias = Callable[[int, str | None, str | None, str | None], Mapping[str, object]]
+"""Takes a trigger's id (1 to 65535), the part's, the camera's and the recipe's name; gives a JSON
+document. Its `verdict`, where there is one yet, is `pass`, `fail` or `unknown`, and its `reason`
+says why. May raise `Refusal` or an `SsnEdgeError`."""
 Status: TypeAlias = Callable[[], Mapping[str, object]]
 """Gives the state of the line behind the server as a JSON document; its `state` is a name of
 OPC 40100-1."""
@@ -186,11 +193,11 @@ class Endpoints:
         if self.is_stopping:
             raise Refusal(503, Reason.RESTART, "the server is stopping")
         query_values(query, ())
-        trigger_id, part_id, camera = self._trigger_of(connection)
+        trigger_id, part_id, camera, recipe = self._trigger_of(connection)
         connection.part_id = part_id
         assert self._trigger is not None
         try:
-            reply = dict(self._trigger(trigger_id, part_id, camera))
+            reply = dict(self._trigger(trigger_id, part_id, camera, recipe))
         except SsnEdgeError as error:
             raise Refusal(503, Reason.ENGINE_ERROR, str(error)) from error
         verdict = None if reply.get("verdict") is None else Verdict(reply["verdict"])
@@ -205,7 +212,7 @@ class Endpoints:
             self.counts.add_verdict(verdict, {})
         return 202 if verdict is None else 200, document, ()
 
-    def _trigger_of(self, connection: Connection) -> tuple[int, str | None, str | None]:
+    def _trigger_of(self, connection: Connection) -> tuple[int, str | None, str | None, str | None]:
         if _content_type(connection) != "application/json":
             raise Refusal(415, Reason.NO_FRAME, "the Content-Type must be application/json")
         if connection.body_length > MAX_TRIGGER_BYTES:
@@ -219,9 +226,12 @@ class Endpoints:
             "trigger_id",
             "part_id",
             "camera",
+            "recipe",
         }:
             raise Refusal(
-                422, Reason.NO_FRAME, "an object of trigger_id, part_id and camera is wanted"
+                422,
+                Reason.NO_FRAME,
+                "an object of trigger_id, part_id, camera and recipe is wanted",
             )
         trigger_id, part_id = document["trigger_id"], document.get("part_id")
         camera = document.get("camera")
@@ -233,7 +243,10 @@ class Endpoints:
             raise wrong("part_id", repr(part_id), "1 to 128 letters, digits and ._:/+-")
         if camera is not None and not (isinstance(camera, str) and CAMERA.fullmatch(camera)):
             raise wrong("camera", repr(camera), "the name of one of the line's cameras")
-        return trigger_id, part_id, camera
+        recipe = document.get("recipe")
+        if recipe is not None and not (isinstance(recipe, str) and RECIPE.fullmatch(recipe)):
+            raise wrong("recipe", repr(recipe), "the name of one of the settings' recipes")
+        return trigger_id, part_id, camera, recipe
 
     def _state(self, _connection: Connection, query: str) -> Answer:
         query_values(query, ())

@@ -42,7 +42,7 @@ class LineClient:
         self._asked_s: float | None = None
 
     def trigger(
-        self, trigger_id: int, part_id: str | None, camera: str | None
+        self, trigger_id: int, part_id: str | None, camera: str | None, recipe: str | None = None
     ) -> Mapping[str, object]:
         """Give a trigger and wait for its verdict.
 
@@ -52,6 +52,7 @@ class LineClient:
         words = ["trigger", str(trigger_id)]
         words += [] if part_id is None else [part_id]
         words += [] if camera is None else [f"@{camera}"]
+        words += [] if recipe is None else [f"%{recipe}"]
         if not self._triggers.acquire(blocking=False):
             raise Refusal(503, Reason.OVERRUN, f"{MOST_TRIGGERS} triggers wait for their verdict")
         try:

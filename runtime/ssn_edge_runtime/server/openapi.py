@@ -25,6 +25,11 @@ _PART_ID: dict[str, object] = {
     "pattern": "^[A-Za-z0-9._:/+-]+$",
 }
 
+_RECIPE: dict[str, object] = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+    "description": "Of the settings in force, for this part alone; the line's own without it.",
+}
 _CAMERA: dict[str, object] = {
     "type": "string",
     "pattern": "^[a-z][a-z0-9_-]{0,63}$",
@@ -149,6 +154,7 @@ def _trigger() -> dict[str, object]:
                             "trigger_id": {"type": "integer", "minimum": 1, "maximum": 0xFFFF},
                             "part_id": {"anyOf": [_PART_ID, {"type": "null"}]},
                             "camera": {"anyOf": [_CAMERA, {"type": "null"}]},
+                            "recipe": {"anyOf": [_RECIPE, {"type": "null"}]},
                         },
                     }
                 }

@@ -16,6 +16,7 @@ RAW_TYPE = "application/octet-stream"
 PART_ID = re.compile(r"[A-Za-z0-9._:/+-]{1,128}")
 """Printable, and without what would need escaping anywhere."""
 CAMERA = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+RECIPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LARGEST_SIDE = 1 << 20
 _SHAPE = ("height", "width", "channels")
 _KNOWN = (*_SHAPE, "mask", "deadline_ms", "part_id")

@@ -25,10 +25,10 @@ def pull(server: InspectionServer, document: object) -> Reply:
 def test_a_trigger_is_accepted_and_has_no_verdict_yet(
     serve: Serve, inspector: Inspector, listen: ListenAddress
 ) -> None:
-    pulled: list[tuple[int, str | None]] = []
+    pulled: list[tuple[int | str | None, ...]] = []
 
-    def trigger(trigger_id: int, part_id: str | None, camera: str | None) -> Mapping[str, object]:
-        pulled.append((trigger_id, part_id))
+    def trigger(trigger_id: int, *more: str | None) -> Mapping[str, object]:
+        pulled.append((trigger_id, *more))
         return {"accepted_id": trigger_id}
 
     server = serve(inspector, listen, trigger=trigger)
@@ -37,8 +37,8 @@ def test_a_trigger_is_accepted_and_has_no_verdict_yet(
     assert reply.body == {
         "accepted_id": 7, "trigger_id": 7, "part_id": "a/1", "verdict": None, "verdict_code": 0,
     }  # fmt: skip
-    assert pull(server, {"trigger_id": 65535}).status == 202
-    assert pulled == [(7, "a/1"), (65535, None)]
+    assert pull(server, {"trigger_id": 65535, "camera": "left", "recipe": "Brass-2"}).status == 202
+    assert pulled == [(7, "a/1", None, None), (65535, None, "left", "Brass-2")]
 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "unknown"])
@@ -95,6 +95,8 @@ def test_a_line_whose_answer_is_no_json_is_an_error_and_unknown(
         {"trigger_id": "1"}, {"trigger_id": 1.0}, {"trigger_id": True}, {"trigger_id": 1, "x": 2},
         {"trigger_id": 1, "part_id": ""}, {"trigger_id": 1, "part_id": "a\nb"},
         {"trigger_id": 1, "part_id": 5}, {"part_id": "a"},
+        {"trigger_id": 1, "recipe": ""}, {"trigger_id": 1, "recipe": "a b"},
+        {"trigger_id": 1, "recipe": 1},
     ],
 )  # fmt: skip
 def test_a_trigger_that_is_none_never_reaches_the_line(

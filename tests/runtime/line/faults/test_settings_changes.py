@@ -18,6 +18,8 @@ import simulated_line
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Thresholds
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.options import CAPTURE_MODULE, FreePolicy, TriggerKind, package_command
 from ssn_edge_runtime.line.worker_process import WorkerCommand
@@ -75,9 +77,11 @@ def line(
     )
     with Journal(tmp_path / "out") as journal:
 
-        def make(parts: int | None = None, **more: Any) -> Authority:
+        def make(
+            parts: int | None = None, trigger: TriggerKind = TriggerKind.FREE, **more: Any
+        ) -> Authority:
             options = simulated_line.options(
-                trigger=TriggerKind.FREE, policy=FreePolicy.EVERY, max_parts=parts
+                trigger=trigger, policy=FreePolicy.EVERY, max_parts=parts
             )
             command = package_command(
                 str(package_path),
@@ -164,6 +168,54 @@ def test_under_load_each_record_is_of_the_settings_that_it_names(
     assert {(each["settings_id"], each["recipe"]) for each in judged} == set(versions.thresholds)
     assert refusals.count(None) > 40
     assert len(told) == refusals.count(None)
+    assert audit_log(tmp_path / "out").is_whole
+
+
+def test_each_part_is_judged_by_the_recipe_that_its_trigger_names(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    authority = line(trigger=TriggerKind.SOFTWARE)
+    random = Random(5)
+    asked: dict[int, str | None] = {}
+    answers: dict[int, Answer] = {}
+
+    def work() -> None:
+        for number in range(1, 201):
+            asked[number] = random.choice([None, "lenient"])
+            authority.trigger(
+                number,
+                recipe=asked[number],
+                on_answer=lambda answer, number=number: answers.update({number: answer}),  # type: ignore[misc]
+            )
+            if number % 40 == 20:  # other settings, and an engine that is killed, in the midst
+                assert ask(authority, random.choice([*versions.files.values()])) is None
+            if number == 100:
+                (worker,) = [each for each in authority.status().workers if each.name == "engine"]
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGKILL)
+            threading.Event().wait(random.uniform(0.0, 0.04))
+        with pytest.raises(ConfigError, match="no recipe 'brass' in force; lenient can be named"):
+            authority.trigger(201, recipe="brass")
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    verdicts = {each["trigger_id"]: each for each in lines if each["kind"] == "verdict"}
+    parts = {number for number, answer in answers.items() if answer.sequence is not None}
+    assert set(answers) == set(asked)
+    assert set(verdicts) == parts  # a bounce, or a line that does not execute, makes none
+    judged = [each for each in verdicts.values() if each["raw_score"] is not None]
+    for record in verdicts.values():
+        assert record["recipe"] == asked[record["trigger_id"]]  # type: ignore[index]
+    for record in judged:
+        image = versions.thresholds[record["settings_id"], record["recipe"]]  # type: ignore[index]
+        assert record["threshold"] == image
+        expected = "fail" if record["raw_score"] >= image else "pass"  # type: ignore[operator]
+        assert record["verdict"] == expected
+    assert {each["recipe"] for each in judged} == {None, "lenient"}
+    assert len(judged) > 50
     assert audit_log(tmp_path / "out").is_whole
 
 
