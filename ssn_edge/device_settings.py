@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssn_edge.risk_words import promise_lines
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.in_force import put_in_force
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.region import Polygon, Region, mask_from_png
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 from ssn_edge_runtime.settings_json import polygon_from_list, short_id
@@ -41,7 +42,8 @@ class SettingsChange:
         line: Fields of `LineSettings` by name.
         note: Why, for people.
         is_new: Begin anew, in place of changing the settings that are there.
-        risk: What the thresholds were fitted for; None for those that a person sets.
+        risk: What the thresholds promise of good parts; None for those that a person sets.
+        caught: What they promise of defects; likewise.
     """
 
     package: Path
@@ -57,6 +59,7 @@ class SettingsChange:
     note: str = ""
     is_new: bool = False
     risk: Risk | None = None
+    caught: Caught | None = None
 
 
 def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
@@ -145,6 +148,7 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
     for name, precisions, region in parts:
         for precision, fitted in precisions.items():
             lines.append(f"  {name}{precision}: {_fitted_text(fitted)}")
+            lines += [f"    promised: {line}" for line in promise_lines(fitted.risk, fitted.caught)]
         if region is not None:
             lines.append(f"  {name}region: {_region_text(region)}")
     if not settings.precisions:
@@ -166,17 +170,11 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
 
 
 def _fitted_text(fitted: Fitted) -> str:
-    thresholds, review, risk = fitted.thresholds, fitted.review, fitted.risk
+    thresholds, review = fitted.thresholds, fitted.review
     area = "" if thresholds.min_area_px is None else f", area {thresholds.min_area_px:g} px"
     zone = "" if review is None else f", review {review.low:g} to {review.high:g}"
-    origin = (
-        "set by hand"
-        if risk is None
-        else f"for {risk.max_false_reject:.2%} false rejects on {risk.normals} normals"
-        + ("" if risk.confidence is None else f" at {risk.confidence:.4g} confidence")
-    )
     return (
-        f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; {origin}; "
+        f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; "
         f"{fitted.engine} {fitted.engine_sha256[:12]}"
     )
 
@@ -235,8 +233,11 @@ def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) 
     # A threshold that a person moved no longer carries the promise, nor does it with another region
     # to be judged, or with other scores to be reviewed.
     is_as_fitted = (thresholds, review) == (old, before.review) and change.region is None
-    risk = before.risk if is_as_fitted and change.risk is None else change.risk
-    if not is_held and change.risk is None and (thresholds, review) == (old, before.review):
+    is_fitted = change.risk is not None or change.caught is not None
+    risk, caught = change.risk, change.caught
+    if is_as_fitted and not is_fitted:
+        risk, caught = before.risk, before.caught
+    if not is_held and not is_fitted and (thresholds, review) == (old, before.review):
         return None
     return Fitted(
         thresholds,
@@ -244,6 +245,7 @@ def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) 
         inspector.engine_sha256,
         review=review,
         risk=risk,
+        caught=caught,
     )
 
 

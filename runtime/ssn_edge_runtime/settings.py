@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.manifest import PRECISIONS, Risk
+from ssn_edge_runtime.manifest import PRECISIONS, Caught, Risk
 from ssn_edge_runtime.region import Region
 
 SETTINGS_SCHEMA = 1
@@ -33,7 +33,8 @@ class Fitted:
         engine: Name of the engine that gave the scores.
         engine_sha256: Its identity, `Inspector.engine_sha256`; another engine refuses them.
         review: Scores that a person is to look at; None for none.
-        risk: What the thresholds were fitted for; None where a person set them.
+        risk: What the thresholds promise of good parts; None where nothing is promised.
+        caught: What they promise of defects; likewise.
     """
 
     thresholds: Thresholds
@@ -41,6 +42,7 @@ class Fitted:
     engine_sha256: str
     review: ReviewZone | None = None
     risk: Risk | None = None
+    caught: Caught | None = None
 
     def __post_init__(self) -> None:
         """Refuse a zone beside the threshold: scores between the two would be judged again."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.region import Polygon, Region
 from ssn_edge_runtime.settings import (
     SETTINGS_SCHEMA,
@@ -141,6 +141,7 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
                 # Absent where there is none: settings from before it was known keep their hash.
                 **_confidence(fitted.risk.confidence),
             },
+            **_caught_to_dict(fitted.caught),
             "engine": fitted.engine,
             "engine_sha256": fitted.engine_sha256,
         }
@@ -150,6 +151,19 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
 
 def _confidence(confidence: float | None) -> dict[str, object]:
     return {} if confidence is None else {"confidence": float(confidence)}
+
+
+def _caught_to_dict(caught: Caught | None) -> dict[str, object]:
+    """Absent where there is none, as the confidence."""
+    if caught is None:
+        return {}
+    return {
+        "caught": {
+            "min_caught": float(caught.min_caught),
+            "defects": caught.defects,
+            "confidence": float(caught.confidence),
+        }
+    }
 
 
 def _float(number: float | None) -> float | None:
@@ -220,6 +234,9 @@ def _fitted(fields: _Fields) -> Fitted:
         ),
         review=None if fields.is_null("review") else ReviewZone(*fields.numbers("review", 2)),
         risk=None if fields.is_null("risk") else _risk(_Fields(fields.take("risk"), "risk")),
+        caught=_caught(_Fields(fields.take("caught"), "caught"))
+        if "caught" in fields.names()
+        else None,
         engine=fields.text("engine"),
         engine_sha256=fields.text("engine_sha256"),
     )
@@ -236,6 +253,16 @@ def _risk(fields: _Fields) -> Risk:
     )
     fields.done()
     return risk
+
+
+def _caught(fields: _Fields) -> Caught:
+    caught = Caught(
+        min_caught=fields.number("min_caught"),
+        defects=fields.whole("defects"),
+        confidence=fields.number("confidence"),
+    )
+    fields.done()
+    return caught
 
 
 def _region(parent: _Fields, where: str) -> Region | None:

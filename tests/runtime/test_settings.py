@@ -23,7 +23,7 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Reason, ReviewZone, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.engines.fake import FakeEngine
 from ssn_edge_runtime.errors import ConfigError, EngineError, StorageError
-from ssn_edge_runtime.manifest import Manifest, Risk
+from ssn_edge_runtime.manifest import Caught, Manifest, Risk
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.region import Region
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, LineSettings, Recipe, Signature
@@ -54,6 +54,8 @@ fitted = st.builds(
         st.booleans(),
         st.none() | st.floats(0.5, 0.999),
     ),
+    caught=st.none()
+    | st.builds(Caught, st.floats(0, 1), st.integers(0, 9999), st.floats(0.5, 0.999)),
 )
 precisions = st.dictionaries(st.sampled_from(["fp32", "fp16", "int8"]), fitted, max_size=3)
 corners = st.tuples(st.integers(0, 127), st.integers(0, 95))
