@@ -117,6 +117,9 @@ class Row:
                 sample = fitted.sample(area)
                 self.had.append((sample.good.size, sample.defects.size))
             return
+        if not chosen.point.bounds:
+            self.other_refusals.append("no part to find a bound on")
+            return
         self.made += 1
         sample = other.sample(chosen.thresholds.min_area_px)
         seen = [
@@ -163,7 +166,7 @@ class Row:
             kind = "" if "together" not in self.promise else " good parts"
             why.append(f"had {had}{kind}, asked for {wanted}")
         if self.other_refusals:
-            why.append(f"{len(self.other_refusals)} times no threshold keeps it")
+            why.append(f"{len(self.other_refusals)} times none, for other reasons")
         cells = [
             self.promise,
             f"{refused}" + (f" ({'; '.join(why)})" if why else ""),
