@@ -160,6 +160,9 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
         "halt after": line.halt_after,
         "alarm at": None if line.alarm_reject_rate is None else f"{line.alarm_reject_rate:.2%}",
         "halt at": None if line.halt_reject_rate is None else f"{line.halt_reject_rate:.2%}",
+        "drift alarms": "none"
+        if line.alarm_drift is None
+        else f"one false one in {line.alarm_drift} parts",
         "hottest": None
         if line.max_temperature_c is None
         else f"{line.max_temperature_c:g} degrees C",

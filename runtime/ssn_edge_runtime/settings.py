@@ -24,6 +24,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
+ALARM_EVERY_PARTS = 10_000_000
+"""Of drift: at ten parts a second one false alarm in eleven days, at most; a rarer one costs few
+parts."""
+LEAST_ALARM_EVERY_PARTS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """Thresholds of one precision, and what they were fitted on.
@@ -81,6 +87,7 @@ class LineSettings:
         halt_reject_rate: Share of rejects within the window that halts the line.
         reject_window_s: Length of that window, in seconds.
         reject_min_parts: Parts in the window below which its share says nothing.
+        alarm_drift: Of drift alarms, at most one false one in so many parts.
         max_temperature_c: Above it every part is `unknown(overheated)`; None for what the device
             itself calls critical, less a margin.
         shifts: Local times at which a shift begins, such as ``06:00``.
@@ -94,6 +101,7 @@ class LineSettings:
     halt_reject_rate: float | None = None
     reject_window_s: float = 600.0
     reject_min_parts: int = 50
+    alarm_drift: int | None = ALARM_EVERY_PARTS
     max_temperature_c: float | None = None
     shifts: tuple[str, ...] = ("06:00", "14:00", "22:00")
     time_zone: str = ""
@@ -114,6 +122,11 @@ class LineSettings:
                 raise ConfigError(f"{name} is {span}; a time above 0 is wanted")
         if self.reject_min_parts < 1:
             raise ConfigError(f"reject_min_parts is {self.reject_min_parts}; 1 or more is wanted")
+        if self.alarm_drift is not None and self.alarm_drift < LEAST_ALARM_EVERY_PARTS:
+            raise ConfigError(
+                f"one false drift alarm in {self.alarm_drift} parts; {LEAST_ALARM_EVERY_PARTS} or "
+                "more are wanted, or 0 for no alarms"
+            )
         if self.max_temperature_c is not None and not 0 < self.max_temperature_c <= 150:
             raise ConfigError(
                 f"max_temperature_c is {self.max_temperature_c}; 0 to 150 degrees are wanted"

@@ -12,6 +12,7 @@ from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.region import Polygon, Region
 from ssn_edge_runtime.settings import (
+    ALARM_EVERY_PARTS,
     SETTINGS_SCHEMA,
     SIGNATURE_ALGORITHM,
     DeviceSettings,
@@ -116,6 +117,7 @@ def _settings_to_dict(settings: DeviceSettings) -> dict[str, object]:
             "halt_reject_rate": _float(line.halt_reject_rate),
             "reject_window_s": float(line.reject_window_s),
             "reject_min_parts": line.reject_min_parts,
+            **_alarm_drift(line.alarm_drift),
             "max_temperature_c": _float(line.max_temperature_c),
             "shifts": list(line.shifts),
             "time_zone": line.time_zone,
@@ -164,6 +166,11 @@ def _caught_to_dict(caught: Caught | None) -> dict[str, object]:
             "confidence": float(caught.confidence),
         }
     }
+
+
+def _alarm_drift(every_parts: int | None) -> dict[str, object]:
+    """Absent where it is the usual one: settings from before it was known keep their hash."""
+    return {} if every_parts == ALARM_EVERY_PARTS else {"alarm_drift": every_parts}
 
 
 def _float(number: float | None) -> float | None:
@@ -314,6 +321,9 @@ def _line(fields: _Fields) -> LineSettings:
         halt_reject_rate=fields.number_or_none("halt_reject_rate"),
         reject_window_s=fields.number("reject_window_s"),
         reject_min_parts=fields.whole("reject_min_parts"),
+        alarm_drift=fields.whole_or_none("alarm_drift")
+        if "alarm_drift" in fields.names()
+        else ALARM_EVERY_PARTS,
         max_temperature_c=fields.number_or_none("max_temperature_c"),
         shifts=tuple(shifts),
         time_zone=fields.text("time_zone"),

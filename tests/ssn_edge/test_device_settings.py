@@ -107,7 +107,17 @@ def test_what_is_not_named_stays_and_zero_switches_off(device: Device) -> None:
     assert settings["precisions"]["fp32"]["review"] is None
     assert settings["line"]["halt_reject_rate"] is None
     assert settings["line"]["shifts"] == ["05:30", "17:30"]
+    assert "alarm_drift" not in settings["line"]
     assert settings["version"] == 3
+
+
+def test_drift_alarms_have_a_rate_of_this_device(device: Device) -> None:
+    assert device.set("--alarm-drift", "50000")["line"]["alarm_drift"] == 50_000
+    assert "drift alarms one false one in 50000 parts" in device.command("show").out
+    assert device.set("--alarm-drift", "0")["line"]["alarm_drift"] is None
+    assert "drift alarms none" in device.command("show").out
+    refused = device.command("set", *ENGINE, "--alarm-drift", "10", code=2)
+    assert "1000 or more are wanted" in refused.err
 
 
 def test_the_same_again_saves_no_version(device: Device) -> None:
