@@ -114,10 +114,11 @@ def _parts(
     if listed is not None and not is_all_of(listing, listed):
         other = listed
         test = _test_part(other)
-        if not test and holds_any_of(listing, other):
+        seen = any(holds_any_of(listing, other, part) for part in ("train", "calibration"))
+        if seen and not test:
             raise DatasetError(
-                f"{data}: names pictures of the run's own data and no test part; leave out those "
-                "that training saw, or name the run's own list"
+                f"{data}: names pictures that training or calibration saw, and no test part; leave "
+                "them out, or name the run's own list"
             )
     else:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class EvaluatedRun:
         """Each picture's verdict by name, for comparison with what `run` decided."""
         return [
             {
-                "image": Path(each.item.image).relative_to(root).as_posix(),
+                # A list may name pictures that lie elsewhere.
+                "image": Path(os.path.relpath(each.item.image, root)).as_posix(),
                 "label": each.item.label,
                 "verdict": each.decision.verdict.value,
                 "reason": each.decision.reason.value,
@@ -92,7 +94,7 @@ def evaluate_checkpoint(
     architecture = run.net.architecture
     facts = {
         **_facts(
-            data=run.data_root.name,
+            data=run.data_root.resolve().name,
             regime=run.regime,
             variant=architecture.variant.value,
             backbone=architecture.backbone,
@@ -151,7 +153,7 @@ def evaluate_package(
         # What the package says of itself: on the same data, another run may have made it.
         facts = {
             **_facts(
-                data=run.data_root.name,
+                data=run.data_root.resolve().name,
                 regime=manifest.regime,
                 variant=manifest.variant,
                 backbone=manifest.backbone,
@@ -246,7 +248,7 @@ def _report(
     notes.append("Measured on a CPU; nothing here was run on a GPU or a Jetson.")
     return report_of(
         evaluation,
-        title=f"Evaluation: {run.data_root.name}",
+        title=f"Evaluation: {run.data_root.resolve().name}",
         facts=facts,
         root=run.data_root,
         mask_rule=run.mask_rule,

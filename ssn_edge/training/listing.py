@@ -90,7 +90,8 @@ def unchanged_parts(header: Mapping[str, Any], root: Path) -> tuple[Split, MaskR
 
 def holds_any_of(listing: Mapping[str, Any], data: Dataset, part: str | None = None) -> bool:
     """Whether a data set holds a picture of the name of any listed one, or of one part's."""
-    return not _listed(listing, data.root, part).isdisjoint(_pictures(data))
+    roots = (data.root, listing_root(listing))  # where the data are now, and where they were
+    return any(not _listed(listing, root, part).isdisjoint(_pictures(data)) for root in roots)
 
 
 def is_all_of(listing: Mapping[str, Any], data: Dataset) -> bool:
