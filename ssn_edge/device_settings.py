@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ssn_edge.region_files import region_from_file, region_text
+from ssn_edge.risk_words import promise_lines
 from ssn_edge.zone_settings import ZoneChange, changed_zones, zone_lines
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.in_force import put_in_force
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 from ssn_edge_runtime.settings_store import SettingsStore
 from ssn_edge_runtime.supervision import ShiftCalendar
@@ -37,7 +38,8 @@ class SettingsChange:
         line: Fields of `LineSettings` by name.
         note: Why, for people.
         is_new: Begin anew, in place of changing the settings that are there.
-        risk: What the thresholds were fitted for; None for those that a person sets.
+        risk: What the thresholds promise of good parts; None for those that a person sets.
+        caught: What they promise of defects; likewise.
         zone: A part of the frame with thresholds of its own; None for no change of one.
     """
 
@@ -55,6 +57,7 @@ class SettingsChange:
     is_new: bool = False
     risk: Risk | None = None
     zone: ZoneChange | None = None
+    caught: Caught | None = None
 
 
 def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
@@ -144,6 +147,7 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
         for precision, fitted in precisions.items():
             lines.append(f"  {name}{precision}: {_fitted_text(fitted)}")
             lines += [f"  {name}{precision}, {text}" for text in zone_lines(fitted.zones)]
+            lines += [f"    promised: {line}" for line in promise_lines(fitted.risk, fitted.caught)]
         if region is not None:
             lines.append(f"  {name}region: {region_text(region)}")
     if not settings.precisions:
@@ -155,6 +159,9 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
         "halt after": line.halt_after,
         "alarm at": None if line.alarm_reject_rate is None else f"{line.alarm_reject_rate:.2%}",
         "halt at": None if line.halt_reject_rate is None else f"{line.halt_reject_rate:.2%}",
+        "drift alarms": "none"
+        if line.alarm_drift is None
+        else f"one false one in {line.alarm_drift} parts",
         "hottest": None
         if line.max_temperature_c is None
         else f"{line.max_temperature_c:g} degrees C",
@@ -165,17 +172,11 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
 
 
 def _fitted_text(fitted: Fitted) -> str:
-    thresholds, review, risk = fitted.thresholds, fitted.review, fitted.risk
+    thresholds, review = fitted.thresholds, fitted.review
     area = "" if thresholds.min_area_px is None else f", area {thresholds.min_area_px:g} px"
     zone = "" if review is None else f", review {review.low:g} to {review.high:g}"
-    origin = (
-        "set by hand"
-        if risk is None
-        else f"for {risk.max_false_reject:.2%} false rejects on {risk.normals} normals"
-        + ("" if risk.confidence is None else f" at {risk.confidence:.4g} confidence")
-    )
     return (
-        f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; {origin}; "
+        f"image {thresholds.image:g}, pixel {thresholds.pixel:g}{area}{zone}; "
         f"{fitted.engine} {fitted.engine_sha256[:12]}"
     )
 
@@ -247,8 +248,11 @@ def _fitted(
     # A threshold that a person moved no longer carries the promise, nor does it with another region
     # to be judged, in another zone, or with other scores to be reviewed.
     is_as_fitted = is_same and change.region is None
-    risk = before.risk if is_as_fitted and change.risk is None else change.risk
-    if not is_held and change.risk is None and is_same:
+    is_fitted = change.risk is not None or change.caught is not None
+    risk, caught = change.risk, change.caught
+    if is_as_fitted and not is_fitted:
+        risk, caught = before.risk, before.caught
+    if not is_held and not is_fitted and is_same:
         return None
     return Fitted(
         thresholds,
@@ -257,4 +261,5 @@ def _fitted(
         review=review,
         risk=risk,
         zones=zones,
+        caught=caught,
     )

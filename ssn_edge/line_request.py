@@ -25,6 +25,7 @@ from ssn_edge_runtime.line.rules import (
 )
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
+from ssn_edge_runtime.settings_store import read_settings
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.evidence_policy import EvidencePolicy
 from ssn_edge_runtime.sinks.journal import SEGMENT_AGE_S, SEGMENT_BYTES, Journal
@@ -37,7 +38,6 @@ from ssn_edge_runtime.supervision import (
     ask_realtime,
     lock_memory,
 )
-from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
 from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME
 
 DAY_S = 24 * 3600.0
@@ -65,7 +65,8 @@ class LineRequest:
         recipe: Which of their recipes.
         is_shadow: Judge and record, drive nothing.
         limits: Of rejects and temperature, in place of the settings'.
-        alarm_drift: At most one false alarm of the drift monitor in so many parts; None for none.
+        alarm_drift: At most one false alarm of the drift monitor in so many parts, 0 for none; None
+            for what the settings say.
         realtime: Real-time priority to ask for; None for none.
         lock_memory: Whether to ask that memory is never swapped out.
         waits_for_engine: Whether a line without an engine waits, in Preoperational, until it was
@@ -110,7 +111,7 @@ class LineRequest:
     recipe: str | None = None
     is_shadow: bool = False
     limits: Overrides = field(default_factory=Overrides)
-    alarm_drift: int | None = ALARM_EVERY_PARTS
+    alarm_drift: int | None = None
     realtime: int | None = None
     lock_memory: bool = False
     waits_for_engine: bool = False
@@ -165,12 +166,18 @@ class LineRequest:
     def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
         """What is to watch scores and brightness; a recording's are no reference for a later one.
 
+        Its rate is that of the settings as they are now: another one counts at the next start.
+
         Raises:
-            ConfigError: It would alarm too often.
+            ConfigError: It would alarm too often, or the settings cannot be used.
         """
+        every = self.alarm_drift or None
         if self.alarm_drift is None:
+            line = LineSettings() if self.settings is None else read_settings(self.settings).line
+            every = line.alarm_drift
+        if every is None:
             return None
-        return DriftMonitor(self.alarm_drift, path=self.output / DRIFT_NAME if is_live else None)
+        return DriftMonitor(every, path=self.output / DRIFT_NAME if is_live else None)
 
     def line_options(self) -> LineOptions:
         """How the guarded line is to run.

@@ -10,12 +10,12 @@ from enum import Enum
 from pathlib import Path
 
 from ssn_edge_runtime.errors import DatasetError
-from ssn_edge_runtime.sinks.segments import JOURNAL_NAME
+from ssn_edge_runtime.record import EventKind, LineKind
+from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, closed_segments
 
 EVIDENCE = "evidence"
 """Folder within a log's, with the frames that were kept; a name begins with the sequence number."""
 _KEPT = re.compile(r"(?:.*/)?(\d+)_[a-z_]+\.png")
-_SEGMENTS = "decisions-*.jsonl"
 
 
 class MatchedBy(str, Enum):
@@ -96,9 +96,11 @@ def is_log(folder: Path) -> bool:
 
 
 def match_log(folder: Path, pictures: Sequence[PictureKeys]) -> LogMatch:
-    """Find pictures in a log, read once from end to end; of several records the last counts.
+    """Find pictures in a log; of several records the last counts.
 
-    The log's chain is not checked: `ssn-edge audit` does that.
+    The log's chain is not checked, `ssn-edge audit` does that: a damaged log can still be compared
+    with, and its lines that cannot be read are counted. It is read twice where frames were hashed
+    after their verdicts: the events that say so come later.
 
     Args:
         folder: Of the log; it may be in use.
@@ -118,12 +120,13 @@ def match_log(folder: Path, pictures: Sequence[PictureKeys]) -> LogMatch:
                 wanted[by].setdefault(key, []).append(index)
     found: list[LoggedVerdict | None] = [None] * len(pictures)
     records = unreadable = 0
+    hashes = dict(_kept_frames(folder))
     for document in _documents(folder):
         if document is None:
             unreadable += 1
             continue
         records += 1
-        for by, key in _keys(document).items():
+        for by, key in _keys(document, hashes).items():
             for index in wanted[by].get(key, ()):
                 before = found[index]
                 if (
@@ -135,11 +138,27 @@ def match_log(folder: Path, pictures: Sequence[PictureKeys]) -> LogMatch:
     return LogMatch(found, records, unreadable)
 
 
-def _keys(document: Mapping[str, object]) -> dict[MatchedBy, str | int]:
+def kept_frame(document: Mapping[str, object]) -> tuple[int, str] | None:
+    """Sequence and hash of a frame that was hashed after its verdict; None for any other line.
+
+    Args:
+        document: A line of a log.
+    """
+    if document.get("event") != EventKind.KEPT.value:
+        return None
+    detail = document.get("detail")
+    stated = detail if isinstance(detail, dict) else {}
+    sequence, frame = stated.get("sequence"), stated.get("frame_sha256")
+    return (sequence, frame) if isinstance(sequence, int) and isinstance(frame, str) else None
+
+
+def _keys(document: Mapping[str, object], hashes: Mapping[int, str]) -> dict[MatchedBy, str | int]:
     """By what a record's picture may be found."""
     sha256, part_id, sequence = (
         document.get(name) for name in ("frame_sha256", "part_id", "sequence")
     )
+    if sha256 is None and isinstance(sequence, int):
+        sha256 = hashes.get(sequence)
     if isinstance(sha256, str):
         # The pixels decide: a picture of the same name with other pixels is another part's.
         return {MatchedBy.FRAME: sha256}
@@ -168,8 +187,30 @@ def _verdict(document: Mapping[str, object], by: MatchedBy) -> LoggedVerdict:
     )
 
 
+def _kept_frames(folder: Path) -> Iterator[tuple[int, str]]:
+    """Frames that were hashed after their verdicts."""
+    for line in _lines(folder):
+        if b'"kept"' not in line:  # nearly all lines, and parsing is what takes the time
+            continue
+        document = _parsed(line)
+        kept = None if document is None else kept_frame(document)
+        if kept is not None:
+            yield kept
+
+
 def _documents(folder: Path) -> Iterator[Mapping[str, object] | None]:
     """Each verdict of a log as its JSON object; None for a line that is no record at all."""
+    for line in _lines(folder):
+        document = _parsed(line)
+        if document is None:
+            yield None
+        # Other kinds of lines, such as triggers and events, hold no verdict.
+        elif document.get("kind", LineKind.VERDICT.value) == LineKind.VERDICT.value:
+            is_sound = isinstance(document.get("sequence"), int) and "verdict" in document
+            yield document if is_sound else None
+
+
+def _lines(folder: Path) -> Iterator[bytes]:
     files = list(_files(folder))
     if not files:
         raise DatasetError(
@@ -178,29 +219,22 @@ def _documents(folder: Path) -> Iterator[Mapping[str, object] | None]:
     for path in files:
         try:
             with path.open("rb") as lines:
-                for line in lines:
-                    yield from _document(line)
+                yield from lines
         except OSError as error:
             raise DatasetError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _document(line: bytes) -> Iterator[Mapping[str, object] | None]:
+def _parsed(line: bytes) -> Mapping[str, object] | None:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        yield None
-        return
-    if not isinstance(document, dict):
-        yield None
-    # Other kinds of lines, such as triggers and events, hold no verdict.
-    elif document.get("kind", "verdict") == "verdict":
-        is_sound = isinstance(document.get("sequence"), int) and "verdict" in document
-        yield document if is_sound else None
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """Closed segments in the order of their lines, then the one that is written."""
     if folder.is_dir():
-        yield from sorted(folder.glob(_SEGMENTS))
+        yield from (segment.path for segment in closed_segments(folder))
         if (folder / JOURNAL_NAME).is_file():
             yield folder / JOURNAL_NAME

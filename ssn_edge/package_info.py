@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssn_edge.risk_words import risk_words
 from ssn_edge_runtime import Manifest, Package
 from ssn_edge_runtime.engines import ENGINES, EngineCache, choose_engine
 from ssn_edge_runtime.engines.certificates import certificate_from_dict
@@ -89,6 +90,7 @@ class PackageInfo:
                 f"pixel threshold {entry.thresholds.pixel:.4f} (logits)",
                 f"  {'':<14} a device may differ by {entry.tolerance.score:.2g} of a logit and "
                 f"{100 * entry.tolerance.mask_share:.2g} % of a mask",
+                f"  {'':<14} {risk_words(entry.risk)}",
                 *(f"  {'':<14} {line}" for line in certificate_lines(self.certificates[name])),
             ]
         lines.append(f"  golden         {len(manifest.golden)} pictures")

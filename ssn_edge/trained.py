@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssn_edge.data.items import Dataset, Item
 from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.loading import load_item
 from ssn_edge.data.masks import MaskRule
@@ -14,7 +15,7 @@ from ssn_edge.data.split import Split
 from ssn_edge.evaluation.gate_page import write_gate_page
 from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge.training.checkpoint import load_checkpoint
-from ssn_edge.training.listing import holds_any_of, listing_root, unchanged_parts
+from ssn_edge.training.listing import holds_any_of, is_all_of, listing_root, unchanged_parts
 from ssn_edge.training.request import geometry_from_dict
 from ssn_edge_export import (
     ExportRequest,
@@ -108,19 +109,35 @@ def _parts(
     """Root, parts and mask rule, from where the run's data are now or from another data set."""
     if data is None:
         return _own_parts(header, listing_root(header["listing"]))
-    moved_to = data.parent if data.is_file() else data
-    try:
-        return _own_parts(header, moved_to)
-    except DatasetError:
-        if not may_be_other:
-            raise
-        other = read_dataset(data, columns=header["request"]["columns"] or None)
-        test = tuple(item for item in other.items if item.split == "test")
-        # Without a test part of its own, all of it is judged: not if training saw some of it.
-        if not test and holds_any_of(header["listing"], moved_to):
-            raise
+    listing, columns = header["listing"], header["request"]["columns"] or None
+    listed = read_dataset(data, columns=columns) if data.is_file() and may_be_other else None
+    if listed is not None and not is_all_of(listing, listed):
+        other = listed
+        test = _test_part(other)
+        seen = any(holds_any_of(listing, other, part) for part in ("train", "calibration"))
+        if seen and not test:
+            raise DatasetError(
+                f"{data}: names pictures that training or calibration saw, and no test part; leave "
+                "them out, or name the run's own list"
+            )
+    else:
+        try:
+            return _own_parts(header, data.parent if data.is_file() else data)
+        except DatasetError:
+            if not may_be_other:
+                raise
+            other = read_dataset(data, columns=columns)
+            test = _test_part(other)
+            # Without a test part of its own, all is judged: not if training saw some of it.
+            if not test and holds_any_of(listing, other):
+                raise
     _, own, _ = _own_parts(header, listing_root(header["listing"]))
     return other.root, replace(own, test=test or other.items), other.mask_rule
+
+
+def _test_part(dataset: Dataset) -> tuple[Item, ...]:
+    """What the data set itself names so; empty where it names none."""
+    return tuple(item for item in dataset.items if item.split == "test")
 
 
 def _own_parts(header: Mapping[str, Any], root: Path) -> tuple[Path, Split, MaskRule]:

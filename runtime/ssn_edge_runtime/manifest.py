@@ -81,6 +81,28 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class Caught:
+    """The other side of `Risk`: what thresholds promise of defects.
+
+    Args:
+        min_caught: Share of defects that do not pass, at least.
+        defects: Number of held-out pictures of defects, or groups of such, that it was found on.
+        confidence: The chance that it holds for these very thresholds.
+    """
+
+    min_caught: float
+    defects: int
+    confidence: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a share."""
+        if not 0 <= self.min_caught <= 1:
+            raise ConfigError(f"min_caught is {self.min_caught}; 0 to 1 is a share")
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"a confidence of {self.confidence}; above 0 and below 1 is one")
+
+
+@dataclass(frozen=True, slots=True)
 class Tolerance:
     """How far another engine, or another device, may be from the golden pictures' outcome.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.manifest import PRECISIONS, Risk
+from ssn_edge_runtime.manifest import PRECISIONS, Caught, Risk
 from ssn_edge_runtime.region import Region
 from ssn_edge_runtime.zones import MOST_ZONES, Zone
 
@@ -25,6 +25,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
+ALARM_EVERY_PARTS = 10_000_000
+"""Of drift: at ten parts a second one false alarm in eleven days, at most; a rarer one costs few
+parts."""
+LEAST_ALARM_EVERY_PARTS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """Thresholds of one precision, and what they were fitted on.
@@ -34,7 +40,8 @@ class Fitted:
         engine: Name of the engine that gave the scores.
         engine_sha256: Its identity, `Inspector.engine_sha256`; another engine refuses them.
         review: Scores that a person is to look at; None for none.
-        risk: What the thresholds were fitted for; None where a person set them.
+        risk: What the thresholds promise of good parts; None where nothing is promised.
+        caught: What they promise of defects; likewise.
         zones: Parts of the frame with thresholds of their own, by name.
     """
 
@@ -44,6 +51,7 @@ class Fitted:
     review: ReviewZone | None = None
     risk: Risk | None = None
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    caught: Caught | None = None
 
     def __post_init__(self) -> None:
         """Refuse a zone beside the threshold: scores between the two would be judged again."""
@@ -87,6 +95,7 @@ class LineSettings:
         halt_reject_rate: Share of rejects within the window that halts the line.
         reject_window_s: Length of that window, in seconds.
         reject_min_parts: Parts in the window below which its share says nothing.
+        alarm_drift: Of drift alarms, at most one false one in so many parts.
         max_temperature_c: Above it every part is `unknown(overheated)`; None for what the device
             itself calls critical, less a margin.
         shifts: Local times at which a shift begins, such as ``06:00``.
@@ -100,6 +109,7 @@ class LineSettings:
     halt_reject_rate: float | None = None
     reject_window_s: float = 600.0
     reject_min_parts: int = 50
+    alarm_drift: int | None = ALARM_EVERY_PARTS
     max_temperature_c: float | None = None
     shifts: tuple[str, ...] = ("06:00", "14:00", "22:00")
     time_zone: str = ""
@@ -120,6 +130,11 @@ class LineSettings:
                 raise ConfigError(f"{name} is {span}; a time above 0 is wanted")
         if self.reject_min_parts < 1:
             raise ConfigError(f"reject_min_parts is {self.reject_min_parts}; 1 or more is wanted")
+        if self.alarm_drift is not None and self.alarm_drift < LEAST_ALARM_EVERY_PARTS:
+            raise ConfigError(
+                f"one false drift alarm in {self.alarm_drift} parts; {LEAST_ALARM_EVERY_PARTS} or "
+                "more are wanted, or 0 for no alarms"
+            )
         if self.max_temperature_c is not None and not 0 < self.max_temperature_c <= 150:
             raise ConfigError(
                 f"max_temperature_c is {self.max_temperature_c}; 0 to 150 degrees are wanted"

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.region import Polygon, Region
 from ssn_edge_runtime.settings import (
+    ALARM_EVERY_PARTS,
     SETTINGS_SCHEMA,
     SIGNATURE_ALGORITHM,
     DeviceSettings,
@@ -117,6 +118,7 @@ def _settings_to_dict(settings: DeviceSettings) -> dict[str, object]:
             "halt_reject_rate": _float(line.halt_reject_rate),
             "reject_window_s": float(line.reject_window_s),
             "reject_min_parts": line.reject_min_parts,
+            **_alarm_drift(line.alarm_drift),
             "max_temperature_c": _float(line.max_temperature_c),
             "shifts": list(line.shifts),
             "time_zone": line.time_zone,
@@ -142,6 +144,7 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
                 # Absent where there is none: settings from before it was known keep their hash.
                 **_confidence(fitted.risk.confidence),
             },
+            **_caught_to_dict(fitted.caught),
             "engine": fitted.engine,
             "engine_sha256": fitted.engine_sha256,
             **_zones_to_dict(fitted.zones),
@@ -168,6 +171,24 @@ def _zones_to_dict(zones: Mapping[str, Zone]) -> dict[str, object]:
             for name, zone in zones.items()
         }
     }
+
+
+def _caught_to_dict(caught: Caught | None) -> dict[str, object]:
+    """Absent where there is none, as the confidence."""
+    if caught is None:
+        return {}
+    return {
+        "caught": {
+            "min_caught": float(caught.min_caught),
+            "defects": caught.defects,
+            "confidence": float(caught.confidence),
+        }
+    }
+
+
+def _alarm_drift(every_parts: int | None) -> dict[str, object]:
+    """Absent where it is the usual one: settings from before it was known keep their hash."""
+    return {} if every_parts == ALARM_EVERY_PARTS else {"alarm_drift": every_parts}
 
 
 def _float(number: float | None) -> float | None:
@@ -238,6 +259,9 @@ def _fitted(fields: _Fields) -> Fitted:
         ),
         review=None if fields.is_null("review") else ReviewZone(*fields.numbers("review", 2)),
         risk=None if fields.is_null("risk") else _risk(_Fields(fields.take("risk"), "risk")),
+        caught=_caught(_Fields(fields.take("caught"), "caught"))
+        if "caught" in fields.names()
+        else None,
         engine=fields.text("engine"),
         engine_sha256=fields.text("engine_sha256"),
         zones={
@@ -272,6 +296,16 @@ def _risk(fields: _Fields) -> Risk:
     )
     fields.done()
     return risk
+
+
+def _caught(fields: _Fields) -> Caught:
+    caught = Caught(
+        min_caught=fields.number("min_caught"),
+        defects=fields.whole("defects"),
+        confidence=fields.number("confidence"),
+    )
+    fields.done()
+    return caught
 
 
 def _region(parent: _Fields, where: str) -> Region | None:
@@ -323,6 +357,9 @@ def _line(fields: _Fields) -> LineSettings:
         halt_reject_rate=fields.number_or_none("halt_reject_rate"),
         reject_window_s=fields.number("reject_window_s"),
         reject_min_parts=fields.whole("reject_min_parts"),
+        alarm_drift=fields.whole_or_none("alarm_drift")
+        if "alarm_drift" in fields.names()
+        else ALARM_EVERY_PARTS,
         max_temperature_c=fields.number_or_none("max_temperature_c"),
         shifts=tuple(shifts),
         time_zone=fields.text("time_zone"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 from ssn_edge.calibration.choice import Choice, Chosen, Fit, choose
@@ -14,7 +15,7 @@ from ssn_edge_calibrate.operating_point import Kind, Sample, wrong_at
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.errors import CalibrationError, ConfigError
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import SettingsStore
 
@@ -73,6 +74,18 @@ class Calibration:
     recipe: str | None
     notes: tuple[str, ...]
     settings: DeviceSettings | None = None
+
+    @property
+    def caught(self) -> Caught | None:
+        """What the settings keep of the bounds: the defects' side; None where there is none.
+
+        A defect that is rejected without review does not pass, so that bound is one of these.
+        """
+        for bound in self.chosen.point.bounds:
+            if bound.kind in (Kind.MISSES, Kind.UNSURE):
+                right = float(1 - Fraction(repr(bound.share)))  # 0.95, not a little less
+                return Caught(right, bound.count, self.confidence)
+        return None
 
     @property
     def risk(self) -> Risk | None:
@@ -209,4 +222,5 @@ def _change(request: CalibrationRequest, done: Calibration) -> SettingsChange:
         note=request.note or note_of(done),
         is_new=request.is_new,
         risk=done.risk,
+        caught=done.caught,
     )

@@ -13,7 +13,7 @@ from ssn_edge.data.layouts import read_dataset
 from ssn_edge.data.split import content_hash
 from ssn_edge.project import CHECKPOINT_NAME, RUNS
 from ssn_edge.training.checkpoint_header import read_header
-from ssn_edge.training.listing import holds_any_of, listing_root, unchanged_parts
+from ssn_edge.training.listing import holds_any_of, is_all_of, listing_root, unchanged_parts
 from ssn_edge_runtime.errors import CheckpointError, ConfigError, DatasetError
 
 PARENT = "parent"
@@ -86,11 +86,15 @@ def held_out_pictures(wanted: Wanted, training_data: str) -> HeldOut:
     if header is None:
         notes = ("The package's run is not here: nobody can tell whether it saw these pictures.",)
         return _held_out(_read(wanted.data, wanted), wanted, notes)
-    folder = wanted.data.parent if wanted.data.is_file() else wanted.data
+    if wanted.data.is_file():
+        listed = _read(wanted.data, wanted)
+        if is_all_of(header["listing"], listed):
+            return _part_of_run(header, wanted.data.parent, wanted)
+        return _other_data(header, listed, wanted, wanted.data)
     try:
-        return _part_of_run(header, folder, wanted)
+        return _part_of_run(header, wanted.data, wanted)
     except DatasetError:
-        return _other_data(header, folder, wanted, wanted.data)
+        return _other_data(header, _read(wanted.data, wanted), wanted, wanted.data)
 
 
 def _header_of_run(named: Path | None, training_data: str) -> Mapping[str, Any] | None:
@@ -123,16 +127,15 @@ def _part_of_run(header: Mapping[str, Any], root: Path, wanted: Wanted) -> HeldO
     return _held_out(dataset, wanted, notes, is_part_of_run=True)
 
 
-def _other_data(header: Mapping[str, Any], folder: Path, wanted: Wanted, data: Path) -> HeldOut:
+def _other_data(header: Mapping[str, Any], dataset: Dataset, wanted: Wanted, data: Path) -> HeldOut:
     """Pictures of a data set that is not the run's, none of which training saw."""
-    dataset = _read(data, wanted)
     listing = header["listing"]
     try:
         split, _ = unchanged_parts(header, listing_root(listing))
     except DatasetError as error:
-        if holds_any_of(listing, folder, "train"):
+        if holds_any_of(listing, dataset, "train"):
             raise DatasetError(
-                f"{folder}: holds pictures by the names of those that training saw, and they are "
+                f"{data}: holds pictures by the names of those that training saw, and they are "
                 "not what they were; leave them out, or restore what was trained on"
             ) from error
         unknown = (

@@ -19,7 +19,11 @@ from ssn_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ssn_edge.cli.console import Output
     from ssn_edge.evaluation.of_run import EvaluatedRun
+
+NO_SETTINGS = Path("none")
+"""Asks for the package's own thresholds."""
 
 
 def evaluate(
@@ -43,6 +47,14 @@ def evaluate(
         str | None,
         typer.Option(help="For a checkpoint: map_max, classification or combined; else the run's."),
     ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a package: this device's settings; without it settings.json, if it is here; "
+            "none for the package's own thresholds."
+        ),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="The page; default report.html beside the checkpoint.")
     ] = None,
@@ -50,7 +62,8 @@ def evaluate(
 ) -> None:
     """Measure on the test part; writes one HTML page.
 
-    Judges with the checkpoint in PyTorch, or with a package as the line would.
+    Judges with the checkpoint in PyTorch, or with a package as the line would: by this device's
+    settings, where they are for the package.
 
     Example: ssn-edge evaluate --package part.ssn
     """
@@ -62,7 +75,8 @@ def evaluate(
         from ssn_edge.trained import REPORT_NAME, open_run
         from ssn_edge_runtime.errors import ConfigError
 
-        share = project_settings().export.max_false_reject
+        project = project_settings()
+        share = project.export.max_false_reject
         if max_false_reject is not None:
             if package is not None:
                 raise ConfigError(
@@ -73,8 +87,15 @@ def evaluate(
         if scoring is not None and package is not None:
             raise ConfigError("--scoring is for a checkpoint; a package has its own: leave it out")
         path = find_checkpoint(checkpoint)
+        in_force = None
         if package is not None:
             find_package(package)
+            in_force = _settings(out, settings, Path(project.run.settings), package)
+        elif settings is not None or recipe is not None:
+            raise ConfigError(
+                "--settings and --recipe are for a package; a checkpoint has its own thresholds: "
+                "leave them out"
+            )
         run = open_run(path, data, may_be_other=True)
         command = ["ssn-edge", "evaluate", "--checkpoint", str(path)]
         if scoring is not None:
@@ -95,7 +116,15 @@ def evaluate(
                     run,
                     package,
                     engine=engine,
-                    commands=[shlex.join([*command, "--package", str(package)])],
+                    settings=in_force,
+                    recipe=recipe,
+                    commands=[
+                        shlex.join(
+                            [*command, "--package", str(package)]
+                            + ["--settings", str(in_force or NO_SETTINGS)]
+                            + ([] if recipe is None else ["--recipe", recipe])
+                        )
+                    ],
                     on_progress=progress.stage("evaluate"),
                 )
         page = report or path.parent / REPORT_NAME
@@ -109,6 +138,19 @@ def evaluate(
             [*metric_lines(found), f"report: {page}"],
             as_json=as_json,
         )
+
+
+def _settings(out: Output, named: Path | None, default: Path, package: Path) -> Path | None:
+    """The device settings to judge with; None for the package's own thresholds."""
+    from ssn_edge.project import are_for, find_settings
+
+    if named == NO_SETTINGS:
+        return None
+    found = find_settings(named, default=default)
+    if named is None and found is not None and not are_for(found, package):
+        out.say(f"{found} is for another package; {package} judges by its own thresholds")
+        return None
+    return found
 
 
 def metric_lines(found: EvaluatedRun) -> list[str]:
@@ -138,6 +180,20 @@ def metric_lines(found: EvaluatedRun) -> list[str]:
         f"{anomalous.failed} of {anomalous.total} defects found, "
         f"{normal.failed + normal.unknown} of {normal.total} good parts rejected",
         *_ranges(found),
+        *_thresholds_from(found),
+    ]
+
+
+def _thresholds_from(found: EvaluatedRun) -> list[str]:
+    """Which device settings decided, and what they promise."""
+    settings = found.report.settings
+    if settings is None:
+        return []
+    recipe = "" if settings.recipe is None else f", recipe {settings.recipe}"
+    version = f"{settings.version} ({settings.settings_id[:12]}){recipe}"
+    return [
+        f"  thresholds of settings version {version}",
+        *(f"    promised: {line}" for line in settings.promises),
     ]
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ssn_edge_export import ExportResult, PackedPrecision
     from ssn_edge_export.gate_columns import ColumnReport
     from ssn_edge_export.gate_metrics import MetricChange
-    from ssn_edge_runtime.manifest import Risk
 
 
 def export(
@@ -186,12 +185,13 @@ def _document(result: ExportResult) -> dict[str, object]:
 
 
 def _lines(result: ExportResult) -> list[str]:
-    risk = result.risk
+    from ssn_edge.risk_words import risk_words
+
     return [
         f"held against the trained net on {result.pictures} pictures:",
         *_table(result),
         *(note for each in result.precisions for note in each.notes),
-        *_promise(risk),
+        f"thresholds: {risk_words(result.risk)}",
         f"{result.package_path}: {result.package_path.stat().st_size / 1e6:.1f} MB, "
         f"{', '.join(each.name for each in result.precisions)}, id {result.package_id[:16]}, "
         f"{result.golden_pictures} golden pictures",
@@ -238,18 +238,3 @@ def _points(metric: MetricChange) -> str:
         return f"{metric.change_points:+.2f}"
     low, high = (100 * each for each in metric.interval)
     return f"{metric.change_points:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _promise(risk: Risk) -> list[str]:
-    from ssn_edge_calibrate.thresholds import smallest_share
-
-    share, normals = risk.max_false_reject, risk.normals
-    sure = "" if risk.confidence is None else f" at {risk.confidence:.4g} confidence"
-    if risk.supported:
-        return [
-            f"thresholds for at most {share:.2%} false rejects{sure}, by {normals} normal pictures"
-        ]
-    return [
-        f"thresholds above all {normals} calibration normals: too few to promise {share:.2%} false "
-        f"rejects{sure}, {smallest_share(normals, risk.confidence):.1%} is what they can carry"
-    ]

@@ -105,7 +105,7 @@ def run(
         int | None,
         typer.Option(
             help="Alarm if scores or brightness drift, one false alarm in so many parts at most; "
-            "default 10000000, 0 for no alarm."
+            "0 for no alarm; default the settings', or 10000000."
         ),
     ] = None,
     max_temperature: Annotated[
@@ -234,7 +234,6 @@ def run(
         from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides
-        from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
 
         project = project_settings().run
         in_force = find_settings(settings, default=Path(project.settings))
@@ -257,7 +256,7 @@ def run(
                 halt_reject_rate=_share(halt_reject_rate, "--halt-reject-rate"),
                 max_temperature_c=max_temperature,
             ),
-            alarm_drift=ALARM_EVERY_PARTS if alarm_drift is None else alarm_drift or None,
+            alarm_drift=alarm_drift,
             realtime=realtime,
             lock_memory=lock_memory,
             waits_for_engine=wait_for_engine,

@@ -96,6 +96,10 @@ def set_(
     halt_reject_rate: Annotated[
         str | None, typer.Option(help="Share of rejects, as 20%; 0 for never.")
     ] = None,
+    alarm_drift: Annotated[
+        int | None,
+        typer.Option(help="One false drift alarm in so many parts at most; 0 for no alarm."),
+    ] = None,
     max_temperature: Annotated[
         float | None, typer.Option(help="Degrees C; 0 for what the device calls critical.")
     ] = None,
@@ -125,6 +129,7 @@ def set_(
             "halt_after": _off(halt_after),
             "alarm_reject_rate": _share(alarm_reject_rate, "--alarm-reject-rate"),
             "halt_reject_rate": _share(halt_reject_rate, "--halt-reject-rate"),
+            "alarm_drift": _off(alarm_drift),
             "max_temperature_c": _off(max_temperature),
             "shifts": None if shifts is None else parse_words(shifts, "--shifts"),
             "time_zone": time_zone,

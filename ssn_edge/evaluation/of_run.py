@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from ssn_edge.evaluation.certificate_summary import (
 from ssn_edge.evaluation.evaluate import Evaluation, evaluate
 from ssn_edge.evaluation.judges import CheckpointJudge, rule_from_normals
 from ssn_edge.evaluation.report import Baseline, Report
+from ssn_edge.evaluation.settings_summary import SettingsSummary, summarise_settings
 from ssn_edge.evaluation.summary import report_of
 from ssn_edge.evaluation.training_curves import curves_beside
+from ssn_edge.risk_words import promise_lines
 from ssn_edge.trained import TrainedRun
 from ssn_edge_calibrate.metrics import auroc
 from ssn_edge_runtime import Inspector
@@ -48,7 +51,8 @@ class EvaluatedRun:
         """Each picture's verdict by name, for comparison with what `run` decided."""
         return [
             {
-                "image": Path(each.item.image).relative_to(root).as_posix(),
+                # A list may name pictures that lie elsewhere.
+                "image": Path(os.path.relpath(each.item.image, root)).as_posix(),
                 "label": each.item.label,
                 "verdict": each.decision.verdict.value,
                 "reason": each.decision.reason.value,
@@ -90,7 +94,7 @@ def evaluate_checkpoint(
     architecture = run.net.architecture
     facts = {
         **_facts(
-            data=run.data_root.name,
+            data=run.data_root.resolve().name,
             regime=run.regime,
             variant=architecture.variant.value,
             backbone=architecture.backbone,
@@ -108,16 +112,30 @@ def evaluate_package(
     package: Path,
     *,
     engine: str = "auto",
+    settings: Path | None = None,
+    recipe: str | None = None,
     commands: Sequence[str] = (),
     with_baseline: bool = False,
     on_progress: Progress = lambda done, count: None,
 ) -> EvaluatedRun:
     """Evaluate a package as the line runs it: same reader, same engine, same faults.
 
+    Args:
+        run: Whose test part is judged.
+        package: Of that run.
+        engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`.
+        settings: A device's, to judge with; None for the package's own thresholds.
+        recipe: Which of their recipes.
+        commands: That repeat it, for the report.
+        with_baseline: Whether to measure a simple method, too.
+        on_progress: Called with pictures done and in all.
+
     Raises:
         PackageError: It was made from other training data: its test part is not this run's.
+        ConfigError: The settings are for another package, or hold no such recipe.
+        EngineError: They were fitted on another engine.
     """
-    with Inspector.open(package, engine=engine) as inspector:
+    with Inspector.open(package, engine=engine, settings=settings, recipe=recipe) as inspector:
         manifest = inspector.manifest
         if manifest.training_data != run.training_data:
             raise PackageError(
@@ -135,7 +153,7 @@ def evaluate_package(
         # What the package says of itself: on the same data, another run may have made it.
         facts = {
             **_facts(
-                data=run.data_root.name,
+                data=run.data_root.resolve().name,
                 regime=manifest.regime,
                 variant=manifest.variant,
                 backbone=manifest.backbone,
@@ -146,7 +164,8 @@ def evaluate_package(
             f"{inspector.engine_name}",
             "package id": inspector.package_id[:16],
         }
-        risk = manifest.precisions[inspector.precision].risk
+        in_force = summarise_settings(inspector)
+        risk = manifest.precisions[inspector.precision].risk if in_force is None else in_force.risk
         with Package.open(package) as opened:
             entry = manifest.precisions[inspector.precision].certificate
             certificate = summarise_certificate(json.loads(opened.read(entry)))
@@ -163,6 +182,7 @@ def evaluate_package(
         geometry,
         baseline=baseline,
         certificate=certificate,
+        settings=in_force,
     )
     return EvaluatedRun(evaluation, report, thresholds, rule)
 
@@ -190,30 +210,37 @@ def _report(
     facts: Mapping[str, str],
     rule: ScoringRule,
     thresholds: Thresholds,
-    risk: Risk,
+    risk: Risk | None,
     commands: Sequence[str],
     geometry: Geometry,
     *,
     baseline: Baseline | None = None,
     certificate: CertificateSummary | None = None,
+    settings: SettingsSummary | None = None,
 ) -> Report:
+    caught = None if settings is None else settings.caught
+    promised = promise_lines(risk, caught)
     notes = [
         f"Pictures: the test part ({len(run.split.test)}), which chose nothing: no weight, "
         "threshold, epoch or setting.",
         "Metrics at the network's resolution, over all test pictures; AUPRO exact, to a "
         "false-positive rate of 0.3.",
-        f"Thresholds by rank of {risk.normals} held-out normal pictures, for at most "
-        f"{risk.max_false_reject:.3g} false rejects.",
+        *(f"Promised by the thresholds: {line}." for line in promised),
     ]
     if run.is_imported:
         notes.append(
             "The net was trained elsewhere. Nobody here knows on which pictures: if some of these "
             "were among them, all numbers are too good."
         )
-    if not risk.supported:
+    if risk is not None and not risk.supported:
         notes.append(
-            "That is more than so few pictures can promise: the thresholds lie above all of their "
-            "scores. Add normal pictures for a promise that holds."
+            "What was asked for is more than so few pictures can promise: the thresholds lie above "
+            "all of their scores. Add normal pictures for a promise that holds."
+        )
+    if settings is not None and settings.has_region:
+        notes.append(
+            "The device's settings judge a region of the frame: verdicts and scores are of it, the "
+            "pixel-level metrics of the whole map."
         )
     without = sum(e.item.is_anomalous and e.gt_mask is None for e in evaluation.judged)
     if without:
@@ -221,7 +248,7 @@ def _report(
     notes.append("Measured on a CPU; nothing here was run on a GPU or a Jetson.")
     return report_of(
         evaluation,
-        title=f"Evaluation: {run.data_root.name}",
+        title=f"Evaluation: {run.data_root.resolve().name}",
         facts=facts,
         root=run.data_root,
         mask_rule=run.mask_rule,
@@ -235,6 +262,7 @@ def _report(
         commands=commands,
         data=_data_record(run),
         certificate=certificate,
+        settings=settings,
     )
 
 

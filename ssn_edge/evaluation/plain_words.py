@@ -8,6 +8,7 @@ from ssn_edge.evaluation.reliability import Trend
 from ssn_edge.evaluation.report import Report
 from ssn_edge.evaluation.report_texts import percent_text, share_text
 from ssn_edge_calibrate.intervals import Rate
+from ssn_edge_calibrate.percents import at_least, at_most
 
 _FEWEST_CLASSES = 2
 
@@ -34,6 +35,7 @@ def plain_words(report: Report) -> tuple[Sentence, ...]:
         *_rate("defective parts", "is found", "are found", measured.found),
         *_rate("good parts", "is rejected", "are rejected", measured.rejected),
         *_promise(report, measured.rejected),
+        *_caught(report, measured.found),
         *_hardest(report),
         *_small_defects(report),
     ]
@@ -67,8 +69,10 @@ def _rate(of: str, one: str, many: str, rate: Rate) -> list[Sentence]:
 def _promise(report: Report, rejected: Rate) -> list[Sentence]:
     if report.risk is None or rejected.interval is None:
         return []
-    promised = report.risk.max_false_reject
-    wanted = f"at most {100 * promised:.3g} % of the good parts rejected"
+    promised, sure = report.risk.max_false_reject, report.risk.confidence
+    wanted = f"at most {at_most(promised)} of the good parts rejected"
+    if sure is not None:
+        wanted += f", at {100 * sure:.4g} % confidence"
     if rejected.interval.low > promised:
         return [Sentence(f"The threshold was fitted for {wanted}; these pictures show more.", True)]
     if not report.risk.supported:
@@ -82,6 +86,21 @@ def _promise(report: Report, rejected: Rate) -> list[Sentence]:
     return [
         Sentence(f"The threshold was fitted for {wanted}; these pictures do not contradict it.")
     ]
+
+
+def _caught(report: Report, found: Rate) -> list[Sentence]:
+    caught = None if report.settings is None else report.settings.caught
+    # A defect without a judgement does not pass either, but is none that was found.
+    if caught is None or found.interval is None or report.anomalous.unknown:
+        return []
+    wanted = (
+        f"at least {at_least(caught.min_caught)} of the defects caught, at "
+        f"{100 * caught.confidence:.4g} % confidence"
+    )
+    if found.interval.high < caught.min_caught:
+        return [Sentence(f"The threshold was fitted for {wanted}; these pictures show less.", True)]
+    seen = "confirm it" if found.interval.low >= caught.min_caught else "do not contradict it"
+    return [Sentence(f"The threshold was fitted for {wanted}; these pictures {seen}.")]
 
 
 def _hardest(report: Report) -> list[Sentence]:

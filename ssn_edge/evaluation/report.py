@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ssn_edge.evaluation.certificate_summary import CertificateSummary, DataRecord
 from ssn_edge.evaluation.reliability import Reliability
+from ssn_edge.evaluation.settings_summary import SettingsSummary
 from ssn_edge.evaluation.training_curves import TrainingCurves
 from ssn_edge.evaluation.uncertainty import DefectClass, RegionFindings, Uncertainty
 from ssn_edge_calibrate.metrics import Metrics
@@ -93,6 +94,7 @@ class Report:
         map_maxima: Of normal and of anomalous parts, finite; what the pixel threshold cuts.
         data: Which data.
         certificate: Of the model that judged; None where a checkpoint did.
+        settings: The device's, that decided; None for thresholds of package or checkpoint.
     """
 
     title: str
@@ -117,6 +119,7 @@ class Report:
     map_maxima: tuple[Sequence[float], Sequence[float]] = ((), ())
     data: DataRecord | None = None
     certificate: CertificateSummary | None = None
+    settings: SettingsSummary | None = None
 
     def __post_init__(self) -> None:
         """Refuse scores that no axis can show."""

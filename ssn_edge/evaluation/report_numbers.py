@@ -43,6 +43,7 @@ def report_numbers(report: Report) -> dict[str, object]:
         "reliability": None if report.reliability is None else report.reliability.to_dict(),
         "data": None if report.data is None else report.data.to_dict(),
         "certificate": None if report.certificate is None else dict(report.certificate.document),
+        "settings": None if report.settings is None else report.settings.to_dict(),
         "examples": [
             {
                 "name": example.name,

@@ -28,6 +28,7 @@ from ssn_edge.evaluation.training_charts import training_charts
 from ssn_edge.evaluation.trend_chart import trend_svg
 from ssn_edge_calibrate.bootstrap import ImageIntervals
 from ssn_edge_calibrate.metrics import ImageMetrics, precision_recall_points, roc_points
+from ssn_edge_calibrate.percents import at_least
 from ssn_edge_calibrate.thresholds import smallest_share
 from ssn_edge_runtime.decision import ScoringMethod
 from ssn_edge_runtime.files import write_whole
@@ -66,6 +67,7 @@ def render_report(report: Report) -> str:
             "report": report,
             "share": share_text,
             "smallest_share": smallest_share,
+            "at_least": at_least,
             "between": percent_text,
             "span": interval_text,
             "plain_words": plain_words(report),

@@ -11,6 +11,7 @@ from ssn_edge.evaluation.certificate_summary import CertificateSummary, DataReco
 from ssn_edge.evaluation.evaluate import Evaluation, JudgedItem
 from ssn_edge.evaluation.reliability import reliability_of
 from ssn_edge.evaluation.report import Baseline, Example, Report, VerdictCounts
+from ssn_edge.evaluation.settings_summary import SettingsSummary
 from ssn_edge.evaluation.training_curves import TrainingCurves
 from ssn_edge.evaluation.uncertainty import classes_of, regions_of, uncertainty_of
 from ssn_edge_runtime.decision import ScoringRule, Thresholds, Verdict
@@ -40,6 +41,7 @@ def report_of(
     commands: Sequence[str] = (),
     data: DataRecord | None = None,
     certificate: CertificateSummary | None = None,
+    settings: SettingsSummary | None = None,
 ) -> Report:
     """Make the report of an evaluation; pictures are read again for the examples alone.
 
@@ -59,6 +61,7 @@ def report_of(
         commands: What to type to repeat it.
         data: Which data.
         certificate: Of the model that judged.
+        settings: The device's, that decided.
     """
     return Report(
         title=title,
@@ -85,6 +88,7 @@ def report_of(
         map_maxima=(_map_maxima(evaluation, 0), _map_maxima(evaluation, 1)),
         data=data,
         certificate=certificate,
+        settings=settings,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssn_edge.evaluation.evaluate import Evaluation, JudgedItem
 from ssn_edge_calibrate.bootstrap import ImageIntervals, image_intervals
 from ssn_edge_calibrate.intervals import Rate, rate_of
 from ssn_edge_calibrate.metrics import Points, auroc
+from ssn_edge_calibrate.pixel_intervals import PixelIntervals, pixel_intervals
 from ssn_edge_calibrate.region_metrics import (
     SizeClass,
     false_regions_at,
@@ -17,6 +18,7 @@ from ssn_edge_calibrate.region_metrics import (
     regions_found,
     true_regions,
 )
+from ssn_edge_runtime.arrays import BoolMask, FloatArray
 from ssn_edge_runtime.decision import Verdict
 
 
@@ -31,6 +33,7 @@ class Uncertainty:
         map_max: Of the map maximum.
         decided: Of the score that decided.
         groups: Groups that the pictures are of; None where the data name none.
+        pixel: Of the maps.
     """
 
     found: Rate
@@ -39,6 +42,7 @@ class Uncertainty:
     map_max: ImageIntervals
     decided: ImageIntervals
     groups: int | None
+    pixel: PixelIntervals = field(default_factory=PixelIntervals)
 
     def to_dict(self) -> dict[str, object]:
         """All of it by name, ready for JSON."""
@@ -49,6 +53,7 @@ class Uncertainty:
             "map_max": self.map_max.to_dict(),
             "decided": self.decided.to_dict(),
             "groups": self.groups,
+            "pixel": self.pixel.to_dict(),
         }
 
 
@@ -135,6 +140,7 @@ def uncertainty_of(evaluation: Evaluation) -> Uncertainty:
         map_max=intervals([each.decision.map_max_logit for each in scored]),
         decided=intervals([each.decision.raw_score for each in scored]),
         groups=len(named) + alone if named else None,
+        pixel=_pixel_intervals(evaluation),
     )
 
 
@@ -166,24 +172,35 @@ def classes_of(evaluation: Evaluation) -> tuple[DefectClass, ...]:
 
 def regions_of(evaluation: Evaluation, pixel_threshold: float) -> RegionFindings | None:
     """What the maps find of the drawn defects; None where no defect is drawn."""
-    known = [
-        (each.decision.anomaly_map, each.gt_mask, each.item.group)
-        for each in evaluation.scored
-        if each.gt_mask is not None and each.decision.anomaly_map is not None
-    ]
-    maps = [anomaly_map for anomaly_map, _, _ in known if anomaly_map is not None]
-    masks = [mask for _, mask, _ in known if mask is not None]
+    maps, masks, groups = _known_maps(evaluation)
     regions = true_regions(maps, masks)
     if not regions:
         return None
-    groups = [group for _, _, group in known]
     return RegionFindings(
         found=regions_found(regions, pixel_threshold, groups),
         false_regions=false_regions_at(maps, masks, pixel_threshold),
         sizes=found_by_size(regions, pixel_threshold, groups),
         froc=froc_points(maps, masks, regions),
-        pictures=len(known),
+        pictures=len(maps),
     )
+
+
+def _pixel_intervals(evaluation: Evaluation) -> PixelIntervals:
+    maps, masks, groups = _known_maps(evaluation)
+    return pixel_intervals(maps, masks, evaluation.metrics.pixel, groups)
+
+
+def _known_maps(
+    evaluation: Evaluation,
+) -> tuple[list[FloatArray], list[BoolMask], list[str | None]]:
+    """Maps whose truth is known, with it and their groups."""
+    maps, masks, groups = [], [], []
+    for each in evaluation.scored:
+        if each.gt_mask is not None and each.decision.anomaly_map is not None:
+            maps.append(each.decision.anomaly_map)
+            masks.append(each.gt_mask)
+            groups.append(each.item.group)
+    return maps, masks, groups
 
 
 def _failed(each: JudgedItem) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssn_edge.logged_verdicts import kept_frame
 from ssn_edge_runtime.record import FIRST_LINE, LineKind
 from ssn_edge_runtime.sinks.tail import first_line_of, tail_journal
 
@@ -97,11 +98,9 @@ def read_logged_parts(folder: Path, wanted: Collection[int]) -> LoggedParts:
                 documents[sequence] = each.document
         else:
             # A keeper in another process hashes a frame after its verdict and says so in an event.
-            detail = each.document.get("detail")
-            kept = detail if isinstance(detail, dict) else {}
-            sequence, frame = kept.get("sequence"), kept.get("frame_sha256")
-            if isinstance(sequence, int) and isinstance(frame, str):
-                hashes[sequence] = frame
+            kept = kept_frame(each.document)
+            if kept is not None:
+                hashes[kept[0]] = kept[1]
     parts = {
         sequence: _part(sequence, document, hashes.get(sequence))
         for sequence, document in documents.items()

@@ -88,11 +88,28 @@ def unchanged_parts(header: Mapping[str, Any], root: Path) -> tuple[Split, MaskR
     return split, mask_rule
 
 
-def holds_any_of(listing: Mapping[str, Any], folder: Path, part: str | None = None) -> bool:
-    """Whether a folder holds a file of the name of any listed picture, or of one part's."""
+def holds_any_of(listing: Mapping[str, Any], data: Dataset, part: str | None = None) -> bool:
+    """Whether a data set holds a picture of the name of any listed one, or of one part's."""
+    roots = (data.root, listing_root(listing))  # where the data are now, and where they were
+    return any(not _listed(listing, root, part).isdisjoint(_pictures(data)) for root in roots)
+
+
+def is_all_of(listing: Mapping[str, Any], data: Dataset) -> bool:
+    """Whether a data set has the names of all listed pictures, and no others.
+
+    Two CSV lists in one folder share their root, so a root does not tell which of them is meant.
+    """
+    return _listed(listing, data.root) == _pictures(data)
+
+
+def _listed(listing: Mapping[str, Any], root: Path, part: str | None = None) -> set[Path]:
     parts = listing["parts"]
     named = parts.values() if part is None else [parts[part]]
-    return any((folder / row[0]).is_file() for rows in named for row in rows)
+    return {(root / row[0]).resolve() for rows in named for row in rows}
+
+
+def _pictures(data: Dataset) -> set[Path]:
+    return {item.image.resolve() for item in data.items}
 
 
 def _item(base: Path, row: list[Any]) -> Item:

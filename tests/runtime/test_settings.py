@@ -23,10 +23,17 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Reason, ReviewZone, ScoringRule, Thresholds, Verdict
 from ssn_edge_runtime.engines.fake import FakeEngine
 from ssn_edge_runtime.errors import ConfigError, EngineError, StorageError
-from ssn_edge_runtime.manifest import Manifest, Risk
+from ssn_edge_runtime.manifest import Caught, Manifest, Risk
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.region import Region
-from ssn_edge_runtime.settings import DeviceSettings, Fitted, LineSettings, Recipe, Signature
+from ssn_edge_runtime.settings import (
+    ALARM_EVERY_PARTS,
+    DeviceSettings,
+    Fitted,
+    LineSettings,
+    Recipe,
+    Signature,
+)
 from ssn_edge_runtime.settings_json import settings_from_json, settings_to_json
 from ssn_edge_runtime.settings_store import VERSIONS_KEPT, SettingsStore, read_settings
 from ssn_edge_runtime.strict_json import canonical_json
@@ -67,6 +74,8 @@ fitted = st.builds(
         st.booleans(),
         st.none() | st.floats(0.5, 0.999),
     ),
+    caught=st.none()
+    | st.builds(Caught, st.floats(0, 1), st.integers(0, 9999), st.floats(0.5, 0.999)),
 )
 precisions = st.dictionaries(st.sampled_from(["fp32", "fp16", "int8"]), fitted, max_size=3)
 corners = st.tuples(st.integers(0, 127), st.integers(0, 95))
@@ -93,6 +102,7 @@ settings_of_any_kind = st.builds(
     line=st.builds(
         LineSettings,
         alarm_after=st.none() | st.integers(1, 99),
+        alarm_drift=st.none() | st.integers(1000, 10**8) | st.just(ALARM_EVERY_PARTS),
         halt_reject_rate=st.none() | st.floats(0.01, 1),
         deadline_ms=st.none() | st.integers(1, 500),
     ),
@@ -523,3 +533,15 @@ def test_the_readme_lists_every_field(manifest: Manifest) -> None:
     document: Mapping[str, Any] = json.loads(settings_to_json(some_settings()))["settings"]
     names = {*document, *document["line"], *document["precisions"]["fp32"]}
     assert {name for name in names if f"`{name}`" not in section} == set()
+
+
+def test_what_came_later_is_not_in_settings_that_do_not_use_it() -> None:
+    """Their hash is what it was, and an older runtime reads them."""
+    text = settings_to_json(some_settings()).decode()
+    assert "alarm_drift" not in text
+    assert "caught" not in text
+    never = some_settings(line=LineSettings(alarm_drift=None))
+    assert '"alarm_drift":null' in settings_to_json(never).decode()
+    assert settings_from_json(settings_to_json(never)) == never
+    with pytest.raises(ConfigError, match="1000 or more are wanted, or 0 for no alarms"):
+        LineSettings(alarm_drift=999)

@@ -14,7 +14,7 @@ import pytest
 from ssn_edge.device_settings import SettingsChange, change_settings_with
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
-from ssn_edge_runtime.manifest import Risk
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.pictures import encode_png
 from ssn_edge_runtime.settings_store import SettingsStore
 from tests.end_to_end.chain import Outcome, ssn_edge
@@ -59,21 +59,25 @@ def test_what_changes_who_passes_takes_the_promise_away(
     device: Device, change: tuple[str, ...]
 ) -> None:
     """A bound is on the verdicts as they were: another region or review zone has none."""
-    risk = Risk(0.01, 300, True, 0.95)
+    risk, caught = Risk(0.01, 300, True, 0.95), Caught(0.9, 40, 0.95)
     with Inspector.open(device.folder / "part.ssn", engine="onnxruntime-cpu") as inspector:
-        thresholds = SettingsChange(device.folder / "part.ssn", image_threshold=1.5, risk=risk)
+        thresholds = SettingsChange(device.folder / "part.ssn", image_threshold=1.5)
+        thresholds = replace(thresholds, risk=risk, caught=caught)
         change_settings_with(inspector, device.store, thresholds)
     mask = np.zeros((96, 128), dtype=np.uint8)
     mask[:48] = 255
     (device.folder / "region.png").write_bytes(encode_png(mask))
-    kept = device.set("--note", "the same")["precisions"]["fp32"]["risk"]
-    assert kept == {
+    kept = device.set("--note", "the same")["precisions"]["fp32"]
+    assert kept["caught"] == {"min_caught": 0.9, "defects": 40, "confidence": 0.95}
+    assert kept["risk"] == {
         "max_false_reject": 0.01,
         "normals": 300,
         "supported": True,
         "confidence": 0.95,
     }
-    assert device.set(*change)["precisions"]["fp32"]["risk"] is None
+    after = device.set(*change)["precisions"]["fp32"]
+    assert after["risk"] is None
+    assert "caught" not in after
 
 
 def test_a_threshold_is_set_bound_to_the_engine_and_used(
@@ -103,7 +107,17 @@ def test_what_is_not_named_stays_and_zero_switches_off(device: Device) -> None:
     assert settings["precisions"]["fp32"]["review"] is None
     assert settings["line"]["halt_reject_rate"] is None
     assert settings["line"]["shifts"] == ["05:30", "17:30"]
+    assert "alarm_drift" not in settings["line"]
     assert settings["version"] == 3
+
+
+def test_drift_alarms_have_a_rate_of_this_device(device: Device) -> None:
+    assert device.set("--alarm-drift", "50000")["line"]["alarm_drift"] == 50_000
+    assert "drift alarms one false one in 50000 parts" in device.command("show").out
+    assert device.set("--alarm-drift", "0")["line"]["alarm_drift"] is None
+    assert "drift alarms none" in device.command("show").out
+    refused = device.command("set", *ENGINE, "--alarm-drift", "10", code=2)
+    assert "1000 or more are wanted" in refused.err
 
 
 def test_the_same_again_saves_no_version(device: Device) -> None:
@@ -154,7 +168,8 @@ def test_versions_are_listed_shown_and_brought_back(device: Device) -> None:
     shown = device.command("show").out
     assert shown.startswith("version 1 of ")
     assert ": first" in shown
-    assert "fp32: image 3, pixel 2; set by hand; onnxruntime-cpu" in shown
+    assert "fp32: image 3, pixel 2; onnxruntime-cpu" in shown
+    assert "    promised: nothing: set by hand\n" in shown
     assert "image 4" in device.command("rollback", "--to", "2").out
 
 

@@ -9,6 +9,8 @@ import pytest
 from ssn_edge.line_request import LineRequest
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.encoder import EncoderRules
+from ssn_edge_runtime.settings import ALARM_EVERY_PARTS, DeviceSettings, LineSettings
+from ssn_edge_runtime.settings_json import settings_to_json
 
 MS = 1_000_000
 
@@ -46,6 +48,25 @@ def test_the_ejector_s_delay_is_a_time_or_a_number_of_counts() -> None:
 def test_what_does_not_go_together_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         request(**wrong)
+
+
+def test_drift_alarms_are_as_rare_as_the_settings_say_unless_the_command_line_does(
+    tmp_path: Path,
+) -> None:
+    def every(alarm_drift: int | None, settings: Path | None) -> object:
+        monitor = request(alarm_drift=alarm_drift, settings=settings).drift_monitor()
+        return None if monitor is None else monitor.to_dict()["false_alarm_every_parts"]
+
+    assert every(None, None) == ALARM_EVERY_PARTS
+    for stated in (50_000, None):
+        line = LineSettings(alarm_drift=stated)
+        path = tmp_path / f"{stated}.json"
+        path.write_bytes(settings_to_json(DeviceSettings("ab" * 32, line=line)))
+        assert every(None, path) == stated
+        assert every(2000, path) == 2000
+        assert every(0, path) is None
+    with pytest.raises(ConfigError, match="1000 or more are wanted"):
+        every(7, None)
 
 
 def test_with_a_server_the_control_socket_is_there_whatever_triggers() -> None:

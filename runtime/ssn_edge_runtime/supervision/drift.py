@@ -13,13 +13,10 @@ from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.record import DecisionRecord, Scalar
+from ssn_edge_runtime.settings import ALARM_EVERY_PARTS, LEAST_ALARM_EVERY_PARTS
 from ssn_edge_runtime.supervision.drift_chart import Direction, Drift, DriftChart
 from ssn_edge_runtime.supervision.drift_reference import REFERENCE_PARTS, Reference
 from ssn_edge_runtime.supervision.drift_store import MOST_WATCHED, DriftStore, Watched
-
-ALARM_EVERY_PARTS = 10_000_000
-"""At ten parts a second one false alarm in eleven days, at most; a rarer one costs few parts."""
-LEAST_ALARM_EVERY_PARTS = 1000
 
 
 class Quantity(str, Enum):

@@ -22,6 +22,7 @@ from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import CalibrationError, ConfigError
+from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.pictures import encode_png, read_picture
 from ssn_edge_runtime.region import Region
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
@@ -114,7 +115,11 @@ def test_a_promise_is_found_saved_with_its_risk_and_kept_by_the_package(device: 
         "settings_id": settings.settings_id,
     }
     shown = ssn_edge("settings", "show", cwd=device.folder).out
-    assert "for 5.00% false rejects on 80 normals at 0.9 confidence" in shown
+    assert (
+        "    promised: at most 5 % of good parts do not pass, at 90 % confidence, from 80 held-out "
+        "good parts\n"
+    ) in shown
+    assert "defects" not in shown
 
 
 def test_the_result_is_short_and_says_what_holds_and_what_more_would_need(device: Device) -> None:
@@ -154,6 +159,36 @@ def test_both_sides_hold_together(device: Device) -> None:
     device.calibrate("--max-false-reject", "5%", "--min-caught", "90%")
     assert device.verdicts("good") == ["pass"] * GOOD
     assert device.verdicts("spot") == ["fail"] * DEFECTS
+    fitted = device.store.current().precisions["fp32"]  # type: ignore[union-attr]
+    assert fitted.risk == Risk(0.05, GOOD, True, 0.95)
+    assert fitted.caught == Caught(0.9, DEFECTS, 0.95)
+    shown = ssn_edge("settings", "show", cwd=device.folder).out
+    assert "promised: at most 5 % of good parts do not pass, at 95 % confidence" in shown
+    assert (
+        "promised: at least 90 % of defects do not pass, at 95 % confidence, from 40 held-out "
+        "defects\n"
+    ) in shown
+
+
+def test_a_promise_about_defects_alone_is_kept_without_one_about_good_parts(
+    device: Device,
+) -> None:
+    device.calibrate("--min-caught", "90%")
+    fitted = device.store.current().precisions["fp32"]  # type: ignore[union-attr]
+    assert fitted.risk is None
+    assert fitted.caught == Caught(0.9, DEFECTS, 0.95)
+    shown = ssn_edge("settings", "show", cwd=device.folder).out
+    assert "by hand" not in shown
+    assert "good parts" not in shown.partition("promised:")[2]
+
+
+def test_a_defect_that_is_rejected_without_review_is_one_that_does_not_pass(
+    device: Device,
+) -> None:
+    both = ("--max-false-reject", "5%", "--min-caught", "90%")
+    device.calibrate(*both, "--review", "caught")
+    fitted = device.store.current().precisions["fp32"]  # type: ignore[union-attr]
+    assert fitted.caught == Caught(0.9, DEFECTS, 0.95)
 
 
 def test_a_review_zone_lies_between_both_sides(device: Device) -> None:

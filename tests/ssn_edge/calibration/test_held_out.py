@@ -46,6 +46,7 @@ class Project:
         part: Callable[..., ByteImage],  # noqa: F811
     ) -> None:
         self.root = root
+        self.make = make
         self.data = root / "tiles"
         draw(self.data / "train" / "good", range(20), part)
         draw(self.data / "test" / "good", range(20, 24), part)
@@ -188,3 +189,33 @@ def test_calibrating_loads_no_pytorch(project: Project) -> None:
         timeout=60,
     )
     assert done.stdout.rstrip().endswith("LOADED False 0"), done.stderr
+
+
+def test_another_list_beside_the_one_that_was_trained_on_is_another_data_set(
+    project: Project,
+    part: Callable[..., ByteImage],  # noqa: F811
+) -> None:
+    """Both lists have one folder; the pictures that are named decide, not the folder."""
+    draw(project.root / "fresh", range(40, 50), part)
+    own = [path for path in project.data.rglob("*.png") if path.parent.name == "good"]
+    for name, pictures in (
+        ("trained.csv", own),
+        ("fresh.csv", (project.root / "fresh").iterdir()),
+        ("both.csv", [*own, *(project.root / "fresh").iterdir()]),
+    ):
+        rows = [f"{path.relative_to(project.root)},0" for path in sorted(pictures)]
+        (project.root / name).write_text("\n".join(["image,label", *rows]))
+    dataset = read_dataset(project.root / "trained.csv")
+    split = split_dataset(dataset)
+    header = {
+        "training_data": fingerprint(dataset, split),
+        "listing": listing_from_split(dataset, split),
+    }
+    run = project.run("of_a_list", header)
+    package = project.make(training_data=header["training_data"])
+    (project.root / "part.ssn").write_bytes(package.read_bytes())
+    given = ("--checkpoint", str(run), "--json", "--data")
+    assert project.calibrate(*given, "fresh.csv").json()["pictures"] == 10
+    of_the_run = project.calibrate(*given, "trained.csv").json()
+    assert of_the_run["pictures"] == len(split.calibration) != 10
+    assert "were trained on" in project.calibrate(*given, "both.csv", code=3).err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from ssn_edge_runtime.errors import (
 )
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import Geometry
-from tests.end_to_end.chain import Project, one_thread
+from tests.end_to_end.chain import Project, one_thread, ssn_edge
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,37 @@ def test_verdicts_are_named_by_the_data_set_s_own_paths(project: Project, run: T
         found = evaluate_package(run, project.package).verdicts(run.data_root)
     assert {str(each["image"]) for each in found} == {
         path.relative_to(project.data).as_posix() for path in project.data.glob("test/*/*.png")
+    }
+
+
+def test_a_list_of_pictures_that_lie_elsewhere_is_judged_by_their_names(
+    project: Project, tmp_path: Path
+) -> None:
+    pictures = sorted(project.data.glob("test/*/*.png"))
+    rows = [f"{path},{int(path.parent.name != 'good')}" for path in pictures]
+    (tmp_path / "day").mkdir()
+    trained = sorted(project.data.glob("train/good/*.png"))
+    (tmp_path / "day" / "trained.csv").write_text(f"image,label\n{trained[0]},0\n")
+    done = ssn_edge(
+        *("evaluate", "--checkpoint", project.checkpoint, "--data", "trained.csv"),
+        cwd=tmp_path / "day",
+    )
+    assert done.code == 3
+    assert "names pictures that training or calibration saw" in done.err
+    copies = tmp_path / "day" / "copies"
+    shutil.copytree(project.data / "test", copies)
+    text = "\n".join(["image,label", *rows]).replace(str(project.data / "test"), str(copies))
+    (tmp_path / "day" / "lists").mkdir()
+    (tmp_path / "day" / "lists" / "fresh.csv").write_text(text)
+    done = ssn_edge(
+        *("evaluate", "--checkpoint", project.checkpoint, "--data", "lists/fresh.csv", "--json"),
+        *("--report", "page.html"),
+        cwd=tmp_path / "day",
+    )
+    assert done.code == 0, done.err
+    assert done.json()["title"] == "Evaluation: lists"
+    assert {each["image"] for each in done.json()["verdicts_by_picture"]} == {
+        f"../copies/{path.parent.name}/{path.name}" for path in pictures
     }
 
 

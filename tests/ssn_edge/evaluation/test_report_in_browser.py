@@ -20,6 +20,9 @@ from ssn_edge.evaluation.certificate_summary import (
 )
 from ssn_edge.evaluation.report import Report
 from ssn_edge.evaluation.report_page import render_report, write_report
+from ssn_edge.evaluation.settings_summary import SettingsSummary
+from ssn_edge_runtime.decision import ReviewZone, Thresholds
+from ssn_edge_runtime.manifest import Caught, Risk
 from tests.headless_browser import CHROMIUM, Browser
 from tests.ssn_edge.evaluation.by_hand import a_day_s_pictures, report_by_hand
 
@@ -35,6 +38,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     ]
     return replace(
         by_hand,
+        settings=SettingsSummary(
+            version=12,
+            settings_id="3c" * 32,
+            written_at="2026-11-28T12:00:00Z",
+            note="calibrated: at most 5 % of good parts do not pass",
+            recipe="large",
+            precision="int8-openvino",
+            thresholds=Thresholds(1.0, 1.5, 12.5),
+            review=ReviewZone(0.5, 1.25),
+            engine="openvino",
+            engine_sha256="4b" * 32,
+            risk=Risk(0.05, 60, True, 0.95),
+            caught=Caught(0.9, 58, 0.95),
+            has_region=True,
+        ),
         data=DataRecord("0f" * 32, "1e" * 32, (DataPart("calibration", 1234, 567, None),)),
         certificate=CertificateSummary(
             precision="int8-openvino",
@@ -165,6 +183,8 @@ def test_the_page_shows_all_that_is_promised(report: Report, tmp_path: Path) -> 
     for heading in (
         *("In plain words", "Scores", "Confusion at the threshold", "Defects by class"),
         *("Metrics", "Defect regions", "Reliability", "Missed defects", "Good parts rejected"),
+        *("Device settings", "At least 90 % of defects do not pass, at 95 % confidence"),
+        *("Version 12 of 2026-11-28T12:00:00Z, recipe large", "openvino, " + "4b" * 32),
         *("Data", "Certificate", "How this was measured"),
     ):
         assert heading in text

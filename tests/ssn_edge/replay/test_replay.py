@@ -152,6 +152,25 @@ def test_a_record_of_the_very_pixels_wins_over_one_of_the_same_name(tmp_path: Pa
         assert (found.verdict, found.matched_by) == ("fail", MatchedBy.FRAME)
 
 
+def test_a_frame_that_was_hashed_after_its_verdict_is_found_by_its_pixels(tmp_path: Path) -> None:
+    """The guarded line's keeper hashes behind the record, and says so in an event."""
+    kept = {"kind": "event", "event": "kept", "line": 3}
+    with_lines(
+        tmp_path, "decisions.jsonl",
+        record(1, "fail", part_id="a", frame_sha256=None), record(2, "pass", part_id="b"),
+        {**kept, "detail": {"sequence": 1, "frame_sha256": "cd" * 32, "file": "1_fail.png"}},
+        {**kept, "detail": {"sequence": 2, "frame_sha256": 7}}, {**kept, "detail": "kept"},
+    )  # fmt: skip
+    renamed = PictureKeys("cd" * 32, "elsewhere/x", is_evidence=False)
+    other_pixels = PictureKeys("ef" * 32, "a", is_evidence=False)
+    by_name = PictureKeys("ef" * 32, "b", is_evidence=False)
+    match = match_log(tmp_path, [renamed, other_pixels, by_name])
+    assert [each and (each.sequence, each.matched_by) for each in match.verdicts] == [
+        (1, MatchedBy.FRAME), None, (2, MatchedBy.PART_ID),
+    ]  # fmt: skip
+    assert (match.records, match.unreadable_lines) == (2, 0)
+
+
 def test_lines_that_are_no_verdicts_are_passed_over_and_torn_ones_counted(tmp_path: Path) -> None:
     with_lines(
         tmp_path, "decisions.jsonl",
