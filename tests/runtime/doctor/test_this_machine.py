@@ -162,7 +162,7 @@ def test_the_doctor_starts_without_numpy_and_opencv(tmp_path: Path) -> None:
         "from ssn_edge_runtime.doctor import Wishes, gather, judge\n"
         "from pathlib import Path\n"
         "report = judge(gather(Wishes(output=Path(sys.argv[2]))))\n"
-        "levels = {each.area: each.level.value for each in report.findings}\n"
+        "levels = {each.area: each.level.value for each in reversed(report.findings)}\n"
         "print(levels['NumPy'], levels['OpenCV'], {'torch', 'typer', 'cv2'} & set(sys.modules))\n"
     )
     answer = subprocess.run(
