@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ssn_edge_runtime.doctor.facts import Camera, PythonFacts, Wanted
@@ -106,7 +107,7 @@ def _camera_problem(
             return "needs the distribution's gi, which this Python does not find"
         if "nvarguscamerasrc" in address.target and not (host.root / ARGUS_SOCKET).exists():
             return "needs NVIDIA's camera service, which does not run (/tmp/argus_socket)"
-    if address.scheme is Scheme.WATCH and host.nearest(host.root / address.target) is None:
+    if address.scheme is Scheme.WATCH and not Path(address.target).is_dir():
         return f"there is no folder {address.target}"
     return None
 

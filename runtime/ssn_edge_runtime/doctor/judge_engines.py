@@ -83,9 +83,11 @@ def gpu_level(facts: Facts) -> Level:
 
 
 def _on_processor(facts: Facts) -> list[str]:
-    python = facts.python
-    pairs = (("onnxruntime", "onnxruntime-cpu"), ("openvino", "openvino"))
-    return [engine for module, engine in pairs if python.works(module)]
+    python, engines = facts.python, []
+    # The engine refuses to run on two: see `engines.onnxruntime`.
+    if python.works("onnxruntime") and len(python.named("onnxruntime", "onnxruntime-gpu")) < 2:
+        engines.append("onnxruntime-cpu")
+    return engines + (["openvino"] if python.works("openvino") else [])
 
 
 def _on_gpu(facts: Facts) -> list[str]:

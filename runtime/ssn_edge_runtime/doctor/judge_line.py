@@ -64,7 +64,7 @@ def _camera(camera: Camera) -> Finding:
 
 
 def _mend(problem: str) -> tuple[str, ...]:
-    if "gi" in problem.split("'")[0].split() or "distribution's gi" in problem:
+    if "distribution's gi" in problem:
         return (
             "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0",
             "python3 -m venv --system-site-packages ~/ssn-edge",

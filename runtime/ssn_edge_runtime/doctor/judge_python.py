@@ -207,13 +207,12 @@ def judge_onnxruntime(facts: Facts) -> list[Finding]:
     if len(there) > 1:
         names = " ".join(each.name for each in there)
         extra = "gpu" if facts.device.gpu is not None and facts.jetson is None else "cpu"
-        works = "works" if python.works("onnxruntime") else "does not work"
         return [
             Finding(
                 area,
                 Level.WARNING,
-                f"{_listed(there)} share one folder: the one that was installed last counts, and "
-                f"removing one breaks the other (what is there {works})",
+                f"{_listed(there)} share one folder: the one that was installed last counts, "
+                "removing one breaks the other, and no line runs on both",
                 "one of them",
                 (pip(f"uninstall -y {names}"), pip(f"install 'ssn-edge[{extra}]'")),
             )

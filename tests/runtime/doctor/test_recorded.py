@@ -226,6 +226,7 @@ def test_two_onnxruntimes_are_told(tmp_path: Path) -> None:
     finding = worst(look(recording, tmp_path), "ONNX Runtime")
     assert finding.level is Level.WARNING
     assert "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1" in finding.found
+    assert worst(look(recording, tmp_path / "again"), "engines").level is Level.PROBLEM
 
 
 def test_cuda_python_newer_than_the_driver_is_told(tmp_path: Path) -> None:
@@ -310,6 +311,7 @@ def test_a_camera_of_raw_sensor_data_needs_nvidias_service(tmp_path: Path) -> No
         ("gst:nvarguscamerasrc ! appsink", "camera service"),
         ("genicam:192.168.0.2", None),
         ("test:", None),
+        ("watch:no-such-folder", "there is no folder no-such-folder"),
         ("no-such-folder", "there is nothing of that name"),
     ],
 )
