@@ -24,6 +24,8 @@ from ssn_edge_runtime.kernel_files import KernelFiles, quietly
 IMPORT_TIMEOUT_S = 60.0
 """A first import of TensorRT or OpenVINO reads hundreds of megabytes, on a device from an SD card.
 """
+CAMERA_TIMEOUT_S = 30.0
+"""Most of it for loading OpenCV; a driver that hangs takes no longer."""
 CONNECT_TIMEOUT_S = 3.0
 
 IMPORT_PROBE = """
@@ -100,7 +102,8 @@ class Host:
 
     def camera(self, path: str) -> str | None:
         """What `ssn_edge_runtime.doctor.camera_probe` prints of a V4L2 device."""
-        return self.run((sys.executable, "-m", "ssn_edge_runtime.doctor.camera_probe", path))
+        command = (sys.executable, "-m", "ssn_edge_runtime.doctor.camera_probe", path)
+        return self.run(command, timeout_s=CAMERA_TIMEOUT_S)
 
     def user(self) -> str:
         """Who asks."""

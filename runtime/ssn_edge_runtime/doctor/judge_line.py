@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from ssn_edge_runtime.doctor.facts import Camera, Facts
 from ssn_edge_runtime.doctor.findings import Finding, Level
+
+FORMATS_SHOWN = 4
+"""Of a camera, for people; the facts have all."""
+READ = ("GREY", "BGR3", "RGB3", "YUYV", "UYVY", "MJPG", "JPEG")
+"""That `sources.v4l2_pixels` makes frames of. A test holds both equal."""
+_RAW = re.compile(r"BA81|GBRG|GRBG|RGGB|BYR2|(BG|GB|BA|RG|GR)1[0246]")
+"""FourCCs of a sensor's own pixels, of which somebody must make colours."""
 
 
 def judge_package(facts: Facts) -> list[Finding]:
@@ -53,14 +62,20 @@ def _camera(camera: Camera) -> Finding:
         return Finding(area, Level.NOTE, told, "", fix)
     if not camera.formats:
         return Finding(area, Level.NOTE, f"{told}: offers no format (not a device that captures)")
-    bayer = [each for each in camera.formats if each[:2] in ("RG", "BG", "GB", "GR", "BA", "BYR")]
-    if len(bayer) == len(camera.formats):
+    if all(_RAW.fullmatch(each.partition(" ")[0]) for each in camera.formats):
         told += f": raw sensor data only ({camera.formats[0]})"
         fix = (
             "ssn-edge run --device 'gst:nvarguscamerasrc ! nvvidconv ! video/x-raw,format=BGRx'",
         )
         return Finding(area, Level.NOTE, told, "NVIDIA's camera service, which makes colours", fix)
-    return Finding(area, Level.OK, f"{told}: {'; '.join(camera.formats)}")
+    # Those that a line reads come first.
+    formats = sorted(camera.formats, key=lambda each: each.partition(" ")[0] not in READ)
+    more = len(formats) - FORMATS_SHOWN
+    told += f": {'; '.join(formats[:FORMATS_SHOWN])}" + (f"; and {more} more" if more > 0 else "")
+    if formats[0].partition(" ")[0] not in READ:
+        fix = (f"ssn-edge run --device 'gst:v4l2src device={camera.path} ! videoconvert'",)
+        return Finding(area, Level.NOTE, told, f"one of {', '.join(READ)}", fix)
+    return Finding(area, Level.OK, told)
 
 
 def _mend(problem: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssn_edge_runtime.doctor.facts import FlashLife, StorageFacts
+from ssn_edge_runtime.doctor.judge_line import READ
 from ssn_edge_runtime.doctor.judge_machine import CRITICAL_MARGIN_C
 from ssn_edge_runtime.doctor.judge_storage import (
     JOURNAL_RESERVE_BYTES,
@@ -18,6 +19,7 @@ from ssn_edge_runtime.doctor.judge_storage import (
 )
 from ssn_edge_runtime.doctor.parsing import parse_emmc_life, parse_nvme_life
 from ssn_edge_runtime.sinks.journal import RESERVE_BYTES
+from ssn_edge_runtime.sources import v4l2_pixels
 from ssn_edge_runtime.supervision import health
 
 GB = 10**9
@@ -27,6 +29,7 @@ EMMC = StorageFacts("journal", "/log", kind="emmc", disk="mmcblk0", disk_bytes=6
 def test_limits_are_the_lines_own() -> None:
     assert JOURNAL_RESERVE_BYTES == RESERVE_BYTES
     assert CRITICAL_MARGIN_C == health.CRITICAL_MARGIN_C
+    assert set(READ) == set(v4l2_pixels.READABLE)
 
 
 @pytest.mark.parametrize(

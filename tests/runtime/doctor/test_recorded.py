@@ -302,6 +302,33 @@ def test_a_camera_of_raw_sensor_data_needs_nvidias_service(tmp_path: Path) -> No
     assert "nvarguscamerasrc" in finding.fix[0]
 
 
+@pytest.mark.parametrize("formats", [["GREY 640x480"], ["RG10 64x48", "YUYV 64x48"]])
+def test_grey_values_are_no_raw_colours(formats: list[str], tmp_path: Path) -> None:
+    recording = read_recording("jetpack6-orin-nano")
+    recording.commands["formats /dev/video0"] = json.dumps({"formats": formats})
+    assert worst(look(recording, tmp_path), "camera").level is Level.OK
+
+
+def test_formats_that_no_line_reads_are_told(tmp_path: Path) -> None:
+    recording = read_recording("jetpack6-orin-nano")
+    recording.commands["formats /dev/video0"] = json.dumps({"formats": ["Y16 640x480"]})
+    finding = worst(look(recording, tmp_path), "camera")
+    assert finding.level is Level.NOTE
+    assert "YUYV" in finding.wanted
+
+
+def test_of_many_formats_people_see_the_first(tmp_path: Path) -> None:
+    recording = read_recording("jetpack6-orin-nano")
+    formats = [f"F{number:03} 640x480" for number in range(70)]
+    formats[40] = "YUYV 640x480"
+    recording.commands["formats /dev/video0"] = json.dumps({"formats": formats})
+    report = look(recording, tmp_path)
+    assert worst(report, "camera").found.endswith(
+        ": YUYV 640x480; F000 640x480; F001 640x480; F002 640x480; and 66 more"
+    )
+    assert report.facts.cameras[0].formats == tuple(formats)
+
+
 @pytest.mark.parametrize(
     ("camera", "problem"),
     [
