@@ -138,7 +138,7 @@ class DeviceInfo:
         return document
 
 
-def run_command(command: Sequence[str]) -> str | None:
+def run_command(command: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S) -> str | None:
     """What a command prints; None if it is not there, fails or takes too long.
 
     A command that cannot even be killed (it hangs in a driver) is left behind.
@@ -158,7 +158,7 @@ def run_command(command: Sequence[str]) -> str | None:
     except OSError:
         return None
     try:
-        printed, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
+        printed, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         try:

@@ -51,7 +51,7 @@ class KernelFiles:
 
 _CPU_FREQUENCIES = {"cpu": "scaling_cur_freq", "cpu_max": "scaling_max_freq"}
 _GPU_FREQUENCIES = {"gpu": "cur_freq", "gpu_max": "max_freq"}
-_JETSON_GPUS = ("*gpu*", "*ga10b*", "*gv11b*", "*gp10b*")
+JETSON_GPUS = ("*gpu*", "*ga10b*", "*gv11b*", "*gp10b*")
 """Under ``devfreq``, such as 17000000.gpu; older Jetson Linux names the chip."""
 
 
@@ -63,7 +63,7 @@ def read_clocks_mhz(files: KernelFiles) -> dict[str, float]:
             kilohertz = files.number(folder / file)
             if kilohertz is not None:
                 clocks[name] = max(clocks.get(name, 0.0), kilohertz / 1e3)
-    gpus = {each for name in _JETSON_GPUS for each in files.folders(f"sys/class/devfreq/{name}")}
+    gpus = {each for name in JETSON_GPUS for each in files.folders(f"sys/class/devfreq/{name}")}
     for folder in sorted(gpus):
         for name, file in _GPU_FREQUENCIES.items():
             hertz = files.number(folder / file)

@@ -17,6 +17,7 @@ from ssn_edge.cli import (
     calibrate,
     data,
     demo,
+    doctor,
     evaluate,
     export,
     import_,
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 for verb in (
     demo.demo,
+    doctor.doctor,
     init.init,
     train.train,
     evaluate.evaluate,

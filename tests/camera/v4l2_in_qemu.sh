@@ -49,6 +49,11 @@ cd $work/guest
 echo "== settings, frame numbers, exposure times, unplugged and back"
 $python $work/look_at_v4l2.py && echo OK-SETTINGS
 
+echo "== the doctor's program lists the camera's formats"
+$python -m ssn_edge_runtime.doctor.camera_probe /dev/video0 >formats.json
+cat formats.json
+grep -q '"YUYV 320x180, 640x360' formats.json && echo OK-FORMATS
+
 v4l2-ctl -d /dev/video0 --set-fmt-video=width=640,height=360,pixelformat=YUYV >/dev/null
 
 verdicts() { cat \$1/decisions.jsonl 2>/dev/null | grep -c '"kind":"verdict"'; }
@@ -86,7 +91,7 @@ timeout 900 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3072 -
   -append "console=ttyS0 quiet panic=-1" -net none \
   -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap </dev/null | tee "$work/log"
 
-for wanted in OK-SETTINGS OK-CAMERA OK-TRIGGERS OK-MISSING OK-BACK; do
+for wanted in OK-SETTINGS OK-FORMATS OK-CAMERA OK-TRIGGERS OK-MISSING OK-BACK; do
   grep -q "^$wanted" "$work/log" || { echo "FAILED: $wanted is missing"; exit 1; }
 done
 echo "passed"
