@@ -125,9 +125,7 @@ class Backlog:
         self.passed(message.line)
         self._waiting.append(message)
         self._bytes += len(message.payload)
-        while self._waiting and (
-            len(self) > self._most_messages or self._bytes > self._most_bytes
-        ):
+        while self._waiting and (len(self) > self._most_messages or self._bytes > self._most_bytes):
             oldest = self._waiting.popleft()
             self._bytes -= len(oldest.payload)
             self.lost(Gap(1, oldest.line, oldest.line))

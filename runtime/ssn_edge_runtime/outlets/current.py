@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
@@ -51,10 +52,8 @@ class CurrentValues:
         if counters is not None and now_s - self._counted_s >= COUNTERS_S:
             self._counted_s = now_s
             yield from self._if_new("counters", {"counters": counters})
-        try:
+        with suppress(StorageError):  # there is none yet
             yield from self._if_new("head", read_head(self._head).to_dict(), is_plain=True)
-        except StorageError:  # there is none yet
-            pass
 
     def _ask(self) -> tuple[dict[str, object], object]:
         try:

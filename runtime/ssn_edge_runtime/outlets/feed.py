@@ -103,9 +103,7 @@ class Feed:
         self._tail = Tail(
             folder, after_line=self._kept.line, after_sha256=self._kept.sha256 or None
         )
-        self.backlog = Backlog(
-            self._kept.line, most_messages=most_messages, most_bytes=most_bytes
-        )
+        self.backlog = Backlog(self._kept.line, most_messages=most_messages, most_bytes=most_bytes)
         self._trouble = ""
 
     def step(self) -> int:

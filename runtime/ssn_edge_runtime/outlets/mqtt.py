@@ -11,19 +11,18 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.files import read_private
-from ssn_edge_runtime.outlets.backlog import MOST_BYTES, MOST_MESSAGES, Owed
+from ssn_edge_runtime.outlets.backlog import Owed
 from ssn_edge_runtime.outlets.current import CurrentValues
-from ssn_edge_runtime.outlets.feed import Feed, PlaceFile
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside, tell
-from ssn_edge_runtime.outlets.publisher import Publisher
+from ssn_edge_runtime.outlets.publisher import publish, publisher_options
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.server.line_client import LineClient
 from ssn_edge_runtime.sinks.tail import TailLine
@@ -124,9 +123,7 @@ class MqttTransport:
         from paho.mqtt.client import Client, MQTTv311
         from paho.mqtt.enums import CallbackAPIVersion
 
-        client = Client(
-            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=MQTTv311
-        )
+        client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=MQTTv311)
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(2 * WINDOW)
         client.will_set(self._topic("online"), b"false", qos=QOS, retain=True)
@@ -225,7 +222,8 @@ def is_wanted(line: TailLine) -> bool:
 
 
 def mqtt_outlet(
-    url: str, folder: Path, control: Path, *, login: Path | None, authority: Path | None
+    url: str, folder: Path, control: Path, *, login: Path | None, authority: Path | None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that publishes a line's messages, not yet open.
 
@@ -235,6 +233,7 @@ def mqtt_outlet(
         control: The line's control socket.
         login: File of user and password.
         authority: Certificates of the broker's authority.
+        on_message: Told when it is up, and when it is gone for good.
 
     Raises:
         ConfigError: An address that is none, or ``paho-mqtt`` is not installed.
@@ -247,7 +246,8 @@ def mqtt_outlet(
     arguments += [] if login is None else ["--login", str(login)]
     arguments += [] if authority is None else ["--ca", str(authority)]
     return OutletProcess(
-        url, "ssn_edge_runtime.outlets.mqtt", arguments, what="told what the line decides"
+        url, "ssn_edge_runtime.outlets.mqtt", arguments, what="told what the line decides",
+        on_message=on_message,
     )
 
 
@@ -258,12 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Publish what a line decides to an MQTT broker.",
     )
     parser.add_argument("url", help=LIKE)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the journal")
+    publisher_options(parser, "broker")
     parser.add_argument("--control", type=Path, required=True, help="the line's control socket")
     parser.add_argument("--login", type=Path, help="file of user:password")
-    parser.add_argument("--ca", type=Path, help="certificates that the broker is checked against")
-    parser.add_argument("--most-messages", type=int, default=MOST_MESSAGES)
-    parser.add_argument("--most-bytes", type=int, default=MOST_BYTES)
     options = parser.parse_args(arguments)
     stop = begin_beside()
     try:
@@ -277,15 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             authority=options.ca,
             client_id=_client_id(peer, options.folder),
         )
-        with Feed(
-            options.folder,
-            PlaceFile(options.folder / PLACE_NAME, str(peer)),
-            is_wanted=is_wanted,
-            most_messages=options.most_messages,
-            most_bytes=options.most_bytes,
-        ) as feed:
-            tell(listens=str(peer))
-            Publisher(str(peer), feed, transport).run(stop)
+        publish(
+            peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted
+        )
     except SsnEdgeError as error:
         tell(error=str(error))
         return error.exit_code

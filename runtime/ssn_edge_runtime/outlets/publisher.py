@@ -5,20 +5,22 @@ One thread does it all, in a process of its own; nothing here can delay a verdic
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from random import Random
 from threading import Event
 from time import monotonic
 from typing import Protocol
 
-from ssn_edge_runtime.outlets.backlog import Gap, Message, Owed
-from ssn_edge_runtime.outlets.feed import Feed
-from ssn_edge_runtime.outlets.peer import PeerError
-from ssn_edge_runtime.outlets.process import DRAIN_S
+from ssn_edge_runtime.outlets.backlog import MOST_BYTES, MOST_MESSAGES, Gap, Message, Owed
+from ssn_edge_runtime.outlets.feed import Feed, PlaceFile
+from ssn_edge_runtime.outlets.peer import Peer, PeerError
+from ssn_edge_runtime.outlets.process import DRAIN_S, tell
 from ssn_edge_runtime.record import canonical_json, utc_text
-from ssn_edge_runtime.sinks.tail import POLL_S
+from ssn_edge_runtime.sinks.tail import POLL_S, TailLine
 from ssn_edge_runtime.sources.reopening import ReopenBudget
 
 KEEP_EVERY_S = 1.0
@@ -145,6 +147,44 @@ class Publisher:
             logger.warning("%s: %s; it is tried again, and messages wait", self._name, error)
 
 
+def publisher_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options that every publisher has."""
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the journal")
+    parser.add_argument("--ca", type=Path, help=f"certificates that the {what} is checked against")
+    parser.add_argument("--most-messages", type=int, default=MOST_MESSAGES, help="that wait")
+    parser.add_argument("--most-bytes", type=int, default=MOST_BYTES, help="that wait")
+
+
+def publish(
+    peer: Peer,
+    transport: Transport,
+    options: argparse.Namespace,
+    stop: Event,
+    *,
+    place_name: str,
+    is_wanted: Callable[[TailLine], bool],
+) -> None:
+    """Be a publisher's process, until it is told to stop.
+
+    Args:
+        peer: Who is told.
+        transport: How.
+        options: Of `publisher_options`.
+        stop: Ends it.
+        place_name: File in the journal's folder that remembers how far the peer was told.
+        is_wanted: Whether a line makes a message.
+    """
+    with Feed(
+        options.folder,
+        PlaceFile(options.folder / place_name, str(peer)),
+        is_wanted=is_wanted,
+        most_messages=options.most_messages,
+        most_bytes=options.most_bytes,
+    ) as feed:
+        tell(listens=str(peer))
+        Publisher(str(peer), feed, transport).run(stop)
+
+
 def gap_note(gap: Gap) -> Mapping[str, object]:
     """What tells a peer that messages are missing."""
     return {
@@ -164,5 +204,3 @@ def _said(owed: Owed) -> tuple[str, bytes]:
     if isinstance(owed, Message):
         return owed.kind, owed.payload
     return "event", canonical_json(gap_note(owed))
-
-

@@ -13,7 +13,7 @@ import secrets
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
@@ -22,11 +22,10 @@ from time import sleep, time
 from ssn_edge_runtime.decision import Verdict
 from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.files import read_private, write_private
-from ssn_edge_runtime.outlets.backlog import MOST_BYTES, MOST_MESSAGES, Message, Owed
-from ssn_edge_runtime.outlets.feed import Feed, PlaceFile
+from ssn_edge_runtime.outlets.backlog import Message, Owed
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside, tell
-from ssn_edge_runtime.outlets.publisher import Publisher, logger
+from ssn_edge_runtime.outlets.publisher import logger, publish, publisher_options
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.sinks.tail import TailLine
 
@@ -171,7 +170,8 @@ def is_wanted(line: TailLine) -> bool:
 
 
 def webhook_outlet(
-    url: str, folder: Path, *, key: Path | None, authority: Path | None
+    url: str, folder: Path, *, key: Path | None, authority: Path | None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that posts a line's rejects and events, not yet open.
 
@@ -180,6 +180,7 @@ def webhook_outlet(
         folder: Of the journal.
         key: Of the signatures; made if it is not there.
         authority: Certificates of the server's authority.
+        on_message: Told when it is up, and when it is gone for good.
 
     Raises:
         ConfigError: An address that is none, or no key.
@@ -194,7 +195,8 @@ def webhook_outlet(
     arguments = [url, "--folder", str(folder), "--key", str(key)]
     arguments += [] if authority is None else ["--ca", str(authority)]
     return OutletProcess(
-        url, "ssn_edge_runtime.outlets.webhook", arguments, what="told of rejects and events"
+        url, "ssn_edge_runtime.outlets.webhook", arguments, what="told of rejects and events",
+        on_message=on_message,
     )
 
 
@@ -205,25 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Post a line's rejects and events to an HTTP server.",
     )
     parser.add_argument("url", help=LIKE)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the journal")
+    publisher_options(parser, "server")
     parser.add_argument("--key", type=Path, required=True, help="key of the signatures")
-    parser.add_argument("--ca", type=Path, help="certificates that the server is checked against")
-    parser.add_argument("--most-messages", type=int, default=MOST_MESSAGES)
-    parser.add_argument("--most-bytes", type=int, default=MOST_BYTES)
     options = parser.parse_args(arguments)
     stop = begin_beside()
     try:
         peer = parse_webhook(options.url)
         transport = WebhookTransport(peer, open_key(options.key), authority=options.ca)
-        with Feed(
-            options.folder,
-            PlaceFile(options.folder / PLACE_NAME, str(peer)),
-            is_wanted=is_wanted,
-            most_messages=options.most_messages,
-            most_bytes=options.most_bytes,
-        ) as feed:
-            tell(listens=str(peer))
-            Publisher(str(peer), feed, transport).run(stop)
+        publish(
+            peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted
+        )
     except SsnEdgeError as error:
         tell(error=str(error))
         return error.exit_code
