@@ -222,7 +222,12 @@ def is_wanted(line: TailLine) -> bool:
 
 
 def mqtt_outlet(
-    url: str, folder: Path, control: Path, *, login: Path | None, authority: Path | None,
+    url: str,
+    folder: Path,
+    control: Path,
+    *,
+    login: Path | None,
+    authority: Path | None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that publishes a line's messages, not yet open.
@@ -246,7 +251,10 @@ def mqtt_outlet(
     arguments += [] if login is None else ["--login", str(login)]
     arguments += [] if authority is None else ["--ca", str(authority)]
     return OutletProcess(
-        url, "ssn_edge_runtime.outlets.mqtt", arguments, what="told what the line decides",
+        url,
+        "ssn_edge_runtime.outlets.mqtt",
+        arguments,
+        what="told what the line decides",
         on_message=on_message,
     )
 
@@ -274,9 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             authority=options.ca,
             client_id=_client_id(peer, options.folder),
         )
-        publish(
-            peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted
-        )
+        publish(peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted)
     except SsnEdgeError as error:
         tell(error=str(error))
         return error.exit_code

@@ -170,7 +170,11 @@ def is_wanted(line: TailLine) -> bool:
 
 
 def webhook_outlet(
-    url: str, folder: Path, *, key: Path | None, authority: Path | None,
+    url: str,
+    folder: Path,
+    *,
+    key: Path | None,
+    authority: Path | None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that posts a line's rejects and events, not yet open.
@@ -195,7 +199,10 @@ def webhook_outlet(
     arguments = [url, "--folder", str(folder), "--key", str(key)]
     arguments += [] if authority is None else ["--ca", str(authority)]
     return OutletProcess(
-        url, "ssn_edge_runtime.outlets.webhook", arguments, what="told of rejects and events",
+        url,
+        "ssn_edge_runtime.outlets.webhook",
+        arguments,
+        what="told of rejects and events",
         on_message=on_message,
     )
 
@@ -214,9 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         peer = parse_webhook(options.url)
         transport = WebhookTransport(peer, open_key(options.key), authority=options.ca)
-        publish(
-            peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted
-        )
+        publish(peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted)
     except SsnEdgeError as error:
         tell(error=str(error))
         return error.exit_code
