@@ -86,8 +86,8 @@ def run_package(
         )
     if request.bus.given:
         raise ConfigError(
-            f"{request.bus.given[0]} tells of a line, and recordings and --single-process are none; "
-            "it goes with a camera"
+            f"{request.bus.given[0]} tells of a line, which recordings and --single-process are "
+            "not; it goes with a camera"
         )
     if request.trigger != "free":
         raise ConfigError(

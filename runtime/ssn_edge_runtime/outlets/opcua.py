@@ -135,7 +135,7 @@ class LineServer:
             tokens.append(ua.UserNameIdentityToken)
         server.set_security_policy(policies)
         # What may be done is checked at each session, whatever its channel.
-        server._permission_ruleset = None  # type: ignore[assignment]
+        server._permission_ruleset = None
         server.set_identity_tokens(tokens)
 
     async def _add_methods(self, line: Any) -> None:

@@ -157,7 +157,7 @@ class LineNodes:
             kind, empty = NODES[name]
             value: Any = ua.DataValue(
                 ua.Variant(said.value, kind, is_array=isinstance(empty, list)),
-                StatusCode_=ua.StatusCode(said.status),
+                ua.StatusCode(said.status),
             )
             await self._server.write_attribute_value(self._nodes[name].nodeid, value)
             self._shown[name] = said
