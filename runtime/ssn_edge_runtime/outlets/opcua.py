@@ -23,7 +23,7 @@ from asyncua import Server, ua
 from ssn_edge_runtime.decision import Verdict
 from ssn_edge_runtime.errors import ConfigError, ListenError, SsnEdgeError, StorageError
 from ssn_edge_runtime.outlets.line_view import LineWatch
-from ssn_edge_runtime.outlets.opcua_access import GuardedServer, Logins
+from ssn_edge_runtime.outlets.opcua_access import GuardedFront, GuardedServer, Logins
 from ssn_edge_runtime.outlets.opcua_address import OpcUaAddress, parse_opcua
 from ssn_edge_runtime.outlets.opcua_certificate import APPLICATION, own_certificate
 from ssn_edge_runtime.outlets.opcua_nodes import LineNodes, node_values
@@ -93,7 +93,7 @@ class LineServer:
         """
         users = {} if self._users is None else read_users(self._users)
         inside = GuardedServer(Logins(users, lets_anonymous=self._lets_anonymous))
-        server = Server(iserver=inside)
+        server = GuardedFront(iserver=inside)
         await server.init()
         server.set_server_name("ssn-edge")
         server.set_endpoint(str(self._address))
@@ -134,8 +134,6 @@ class LineServer:
             policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
             tokens.append(ua.UserNameIdentityToken)
         server.set_security_policy(policies)
-        # What may be done is checked at each session, whatever its channel.
-        server._permission_ruleset = None
         server.set_identity_tokens(tokens)
 
     async def _add_methods(self, line: Any) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-from asyncua import ua
+from asyncua import Server, ua
 from asyncua.common.utils import ServiceError
-from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.permission_rules import PermissionRuleset, User, UserRole
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession
 
@@ -20,6 +20,38 @@ MOST_QUEUED = 64
 SESSION_MS = 60_000.0
 WRONG_LOGINS = 5
 WRONG_WINDOW_S = 10.0
+
+
+class ChannelUser(User):  # type: ignore[misc]
+    """Whoever a session belongs to, and whether the last request came encrypted."""
+
+    is_encrypted = False
+
+
+class ChannelRules(PermissionRuleset):  # type: ignore[misc]
+    """Notes of each request by which channel it came; the session decides.
+
+    Args:
+        is_encrypted: Whether this channel's requests do.
+    """
+
+    def __init__(self, *, is_encrypted: bool) -> None:
+        self._is_encrypted = is_encrypted
+
+    def check_validity(self, user: ChannelUser, action_type: object, body: object) -> bool:
+        """Note it."""
+        user.is_encrypted = self._is_encrypted
+        return True
+
+
+class GuardedFront(Server):  # type: ignore[misc]
+    """The server, whose channels note what came by them."""
+
+    async def _setup_server_nodes(self) -> None:
+        await super()._setup_server_nodes()
+        for each in self._policies:
+            is_encrypted = each.mode == ua.MessageSecurityMode.SignAndEncrypt
+            each.permission_ruleset = ChannelRules(is_encrypted=is_encrypted)
 
 
 class Logins:
@@ -44,7 +76,7 @@ class Logins:
     ) -> User | None:
         """The user, or None for nobody; `asyncua` asks."""
         if username is None:
-            return User(role=UserRole.Anonymous) if self._lets_anonymous else None
+            return ChannelUser(role=UserRole.Anonymous) if self._lets_anonymous else None
         now_s = monotonic()
         self._wrong_s = [each for each in self._wrong_s if now_s - each < WRONG_WINDOW_S]
         if len(self._wrong_s) >= WRONG_LOGINS:
@@ -54,7 +86,8 @@ class Logins:
             self._wrong_s.append(now_s)
             return None
         is_operator = known.role is Role.OPERATOR
-        return User(role=UserRole.User if is_operator else UserRole.Anonymous, name=username)
+        role = UserRole.User if is_operator else UserRole.Anonymous
+        return ChannelUser(role=role, name=username)
 
 
 class GuardedSession(InternalSession):  # type: ignore[misc]
@@ -67,17 +100,16 @@ class GuardedSession(InternalSession):  # type: ignore[misc]
         self, params: ua.ActivateSessionParameters, peer_certificate: bytes | None
     ) -> ua.ActivateSessionResult:
         """Log in; a password that came in the clear is refused, even if it is right."""
-        if peer_certificate is None and isinstance(
-            params.UserIdentityToken, ua.UserNameIdentityToken
-        ):
+        if not peer_certificate and isinstance(params.UserIdentityToken, ua.UserNameIdentityToken):
             raise ServiceError(ua.StatusCodes.BadIdentityTokenRejected)
-        self.user = User(role=UserRole.Anonymous)  # until the new login stands
+        self.user = ChannelUser(role=UserRole.Anonymous)  # until the new login stands
         return super().activate_session(params, peer_certificate)
 
     def _require(self, *, call: bool = False) -> None:
         if not self.is_activated():
             raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
-        if call and self.user.role is not UserRole.User:
+        # A certificate alone is no encryption: a client may send one over an open channel.
+        if call and not (self.user.role is UserRole.User and self.user.is_encrypted):
             raise ServiceError(ua.StatusCodes.BadUserAccessDenied)
 
     async def read(self, params: ua.ReadParameters) -> Any:
@@ -152,7 +184,7 @@ class GuardedServer(InternalServer):  # type: ignore[misc]
             self.aspace,
             self.subscription_service,
             name,
-            user=User(role=UserRole.Anonymous),
+            user=ChannelUser(role=UserRole.Anonymous),
             external=True,
         )
 

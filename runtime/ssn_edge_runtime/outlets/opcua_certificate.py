@@ -24,7 +24,7 @@ def own_certificate(users: Path) -> tuple[Path, Path]:
         ConfigError: Others may read the key.
         StorageError: They cannot be written.
     """
-    certificate, key = users.with_suffix(".crt"), users.with_suffix(".key")
+    certificate, key = users.with_suffix(".cert.pem"), users.with_suffix(".key.pem")
     if not certificate.exists() or not key.exists():
         _make(certificate, key)
     read_private(key)  # refuses one that others may read
