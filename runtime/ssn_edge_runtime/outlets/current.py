@@ -38,8 +38,12 @@ class CurrentValues:
 
     def forget(self) -> None:
         """Tell all of it anew: the peer was lost."""
-        self._looked_s = self._counted_s = float("-inf")
+        self.look_at_once()
         self._last.clear()
+
+    def look_at_once(self) -> None:
+        """Look at the next call of `changed`, however soon that is."""
+        self._looked_s = self._counted_s = float("-inf")
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Topic and payload of what changed since the last look; waits a second at most."""

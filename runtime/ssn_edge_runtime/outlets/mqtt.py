@@ -175,6 +175,10 @@ class MqttTransport:
         if client is None:
             return
         if is_orderly and client.is_connected():
+            # The line has ended by now, and has published its last head.
+            self._values.look_at_once()
+            for topic, payload in self._values.changed():
+                client.publish(self._topic(topic), payload, qos=QOS, retain=True)
             sent = client.publish(self._topic("online"), b"false", qos=QOS, retain=True)
             until_s = monotonic() + 0.5
             while not sent.is_published() and monotonic() < until_s:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, monotonic_ns
 from typing import Any
@@ -135,7 +135,8 @@ async def opcua_client(
     address: str, user: str | None = None, password: str = PASSWORD, *, users: Path | None = None
 ) -> AsyncIterator[Client]:
     """A client; with a file of users, over an encrypted channel."""
-    client = Client(address, timeout=20)
+    # A call holds its connection until the verdict: the client must not lose patience before.
+    client = Client(address, timeout=20, watchdog_intervall=10)
     if user is not None:
         client.set_user(user)
         client.set_password(password)
@@ -152,10 +153,14 @@ async def opcua_client(
         )
         client.application_uri = "urn:ssn-edge:opcua"
     await client.connect()
+    transport = client.uaclient.protocol.transport
     try:
         yield client
     finally:
-        await client.disconnect()
+        with suppress(OSError, ua.UaError, asyncio.TimeoutError):  # it may be dead
+            await client.disconnect()
+        transport.abort()
+        await asyncio.sleep(0.05)  # the loop closes it in its next turn
 
 
 async def node(client: Client, path: str) -> Any:
