@@ -58,7 +58,7 @@ def pull(folder: Path, first: int, count: int) -> list[str]:
 
 
 def test_a_broker_that_is_gone_and_a_server_that_fails_make_no_verdict_late_and_lose_none(
-    tmp_path: Path, nothing_is_left: None, package_path: Path
+    tmp_path: Path, no_process_is_left: None, package_path: Path
 ) -> None:
     broker, receiver = Broker(tmp_path), Receiver()
     broker.start()
@@ -122,7 +122,7 @@ def _bodies(receiver: Receiver) -> list[dict[str, object]]:
 
 
 def test_an_operator_triggers_over_opc_ua_and_a_line_that_hangs_or_dies_shows_no_pass(
-    tmp_path: Path, nothing_is_left: None, package_path: Path
+    tmp_path: Path, no_process_is_left: None, package_path: Path
 ) -> None:
     users, port = users_file(tmp_path), free_port()
     address = f"opc.tcp://127.0.0.1:{port}"
@@ -174,7 +174,11 @@ def test_an_operator_triggers_over_opc_ua_and_a_line_that_hangs_or_dies_shows_no
     ],
 )
 def test_what_cannot_be_told_ends_the_run_before_anything_is_written(
-    tmp_path: Path, nothing_is_left: None, package_path: Path, more: tuple[str, ...], message: str
+    tmp_path: Path,
+    no_process_is_left: None,
+    package_path: Path,
+    more: tuple[str, ...],
+    message: str,
 ) -> None:
     with start_line(package_path, tmp_path / "out", *more) as line:
         _, err = line.communicate(timeout=60)
