@@ -90,12 +90,12 @@ def status_of(*, for_s: float = 3600.0, **last: object) -> dict[str, object]:
 
 @contextmanager
 def opcua_server(
-    folder: Path, *more: str, control: Path | None = None
+    folder: Path, *more: str, host: str = "127.0.0.1"
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The server's process by itself, and its address."""
-    address = f"opc.tcp://127.0.0.1:{free_port()}"
+    address = f"opc.tcp://{host}:{free_port()}"
     command = [sys.executable, "-m", "ssn_edge_runtime.outlets.opcua", address]
-    command += ["--folder", str(folder), "--control", str(control or folder / "c")]
+    command += ["--folder", str(folder), "--control", str(folder / "c")]
     process = subprocess.Popen(
         [*command, "--deadline-ms", "1000", *more],
         stdin=subprocess.PIPE,

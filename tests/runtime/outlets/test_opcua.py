@@ -225,6 +225,26 @@ def test_another_session_cannot_be_taken_over_by_its_number(
     assert line.heard == []
 
 
+def test_where_others_reach_it_nobody_reads_without_a_name(
+    tmp_path: Path, line: StandInLine
+) -> None:
+    users = users_file(tmp_path)
+
+    async def read(address: str, user: str | None, encrypted: Path | None) -> int:
+        async with opcua_client(address, user, users=encrypted) as client:
+            return (await data(client, "State"))[1]
+
+    with opcua_server(tmp_path, "--users", str(users), host="0.0.0.0") as (address, _):
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        assert asyncio.run(read(local, "viktor", users)) == GOOD
+        for user, encrypted in ((None, None), (None, users), ("viktor", None)):
+            with pytest.raises(ua.UaError):
+                asyncio.run(read(local, user, encrypted))
+    with opcua_server(tmp_path, "--open", host="0.0.0.0") as (address, _):
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        assert asyncio.run(read(local, None, None)) == GOOD
+
+
 @pytest.mark.parametrize(("role", "is_encrypted"), [("User", False), ("Anonymous", True)])
 def test_a_call_needs_a_role_and_an_encrypted_channel(role: str, is_encrypted: bool) -> None:
     from asyncua.common.utils import ServiceError
