@@ -163,7 +163,6 @@ class GuardedServer(InternalServer):  # type: ignore[misc]
         self.before_read: Callable[[], Awaitable[None]] = _nothing
         super().__init__(user_manager=logins)
         self.allow_remote_admin = False
-        # Names of a newer library are ignored by an older one.
         self.max_connections = MOST_CONNECTIONS
         self.max_subscriptions = MOST_SUBSCRIPTIONS
         self.max_session_timeout_ms = SESSION_MS
