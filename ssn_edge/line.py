@@ -84,6 +84,11 @@ def run_package(
             f"--listen {request.listen}: recordings and --single-process answer nobody; it goes "
             "with a camera, or without --device for frames that other programs send"
         )
+    if request.bus.given:
+        raise ConfigError(
+            f"{request.bus.given[0]} tells of a line, which recordings and --single-process are "
+            "not; it goes with a camera"
+        )
     if request.trigger != "free":
         raise ConfigError(
             f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from ssn_edge.line_request import LineRequest
 from ssn_edge_runtime.line.options import TriggerKind
+from ssn_edge_runtime.outlets.mqtt import mqtt_outlet
+from ssn_edge_runtime.outlets.opcua_outlet import opcua_outlet
 from ssn_edge_runtime.outlets.process import OutletProcess
+from ssn_edge_runtime.outlets.webhook import webhook_outlet
 from ssn_edge_runtime.server.line_server import line_server
 
 
@@ -28,4 +32,41 @@ def outlets_of(request: LineRequest, on_message: Callable[[str], None]) -> list[
                 on_message=on_message,
             )
         )
+    outlets += _bus_outlets(request, control, on_message)
     return outlets
+
+
+def _bus_outlets(
+    request: LineRequest, control: Path | None, on_message: Callable[[str], None]
+) -> Iterator[OutletProcess]:
+    bus, folder = request.bus, request.output.absolute()
+    if bus.mqtt is not None and control is not None:
+        yield mqtt_outlet(
+            bus.mqtt,
+            folder,
+            control.absolute(),
+            login=bus.mqtt_login,
+            authority=bus.mqtt_ca,
+            on_message=on_message,
+        )
+    if bus.webhook is not None:
+        yield webhook_outlet(
+            bus.webhook,
+            folder,
+            key=bus.webhook_key,
+            authority=bus.webhook_ca,
+            on_message=on_message,
+        )
+    if bus.opcua is not None and control is not None:
+        yield opcua_outlet(
+            bus.opcua,
+            folder,
+            control.absolute(),
+            users=bus.opcua_users,
+            is_open=bus.opcua_open,
+            is_shadow=request.is_shadow,
+            settings=request.settings,
+            deadline_ms=request.deadline_ms,
+            takes_triggers=request.line_options().trigger is TriggerKind.SOFTWARE,
+            on_message=on_message,
+        )

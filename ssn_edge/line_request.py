@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from ssn_edge.bus_request import BusRequest
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
@@ -97,6 +98,7 @@ class LineRequest:
         control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
             the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
+        bus: Whom else the line tells over a network.
     """
 
     device: str | tuple[str, ...]
@@ -137,6 +139,7 @@ class LineRequest:
     encoder_silent_ms: float = SILENT_NS / MILLISECOND_NS
     control: Path | None = None
     listen: str | None = None
+    bus: BusRequest = field(default_factory=BusRequest)
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -290,7 +293,8 @@ class LineRequest:
     @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
-        if self.control is None and (self.trigger == "software" or self.listen is not None):
+        is_asked = self.listen is not None or self.bus.needs_control
+        if self.control is None and (self.trigger == "software" or is_asked):
             return self.output / "control.sock"
         return self.control
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
-from ssn_edge_runtime.errors import StorageError
+from ssn_edge_runtime.errors import ConfigError, StorageError
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -55,3 +56,46 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that holds a secret: only its owner may read it.
+
+    Raises:
+        ConfigError: Others may read it, or it cannot be read.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(
+                f"{path}: has mode {mode:04o}, others may read it; make a new one, or chmod 600 it "
+                "if nobody has"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Make a file whole or not at all, and never readable by others, not even for a moment.
+
+    A file that is there stays: another process was first.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileExistsError):
+            os.link(unfinished, path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)

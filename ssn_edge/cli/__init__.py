@@ -27,6 +27,7 @@ from ssn_edge.cli import (
     reproduce,
     review,
     run,
+    schema,
     service,
     settings,
     train,
@@ -61,6 +62,7 @@ for verb in (
     replay.replay,
     review.review,
     reproduce.reproduce,
+    schema.schema,
 ):
     app.command()(verb)
 app.add_typer(data.app, name="data")

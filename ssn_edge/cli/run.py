@@ -133,6 +133,37 @@ def run(
             "they give triggers and see the state, without it they send frames."
         ),
     ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(help="Tell a broker: mqtt:// or mqtts://HOST[:PORT]/PREFIX; needs ...[mqtt]."),
+    ] = None,
+    mqtt_login: Annotated[
+        Path | None,
+        typer.Option(help="File of user:password; else SSN_EDGE_MQTT_USER and _PASSWORD."),
+    ] = None,
+    mqtt_ca: Annotated[
+        Path | None, typer.Option(help="Certificates that an mqtts:// broker is checked against.")
+    ] = None,
+    opcua: Annotated[
+        str | None,
+        typer.Option(help="Be an OPC UA server: opc.tcp://127.0.0.1:4840; needs ...[opcua]."),
+    ] = None,
+    opcua_users: Annotated[
+        Path | None,
+        typer.Option(help="Its users; see python -m ssn_edge_runtime.outlets.opcua_users."),
+    ] = None,
+    opcua_open: Annotated[
+        bool, typer.Option("--opcua-open", help="Let everyone on the network read there.")
+    ] = False,
+    webhook: Annotated[
+        str | None, typer.Option(help="POST rejects and events there: https://HOST/PATH.")
+    ] = None,
+    webhook_key: Annotated[
+        Path | None, typer.Option(help="Key that signs them; made if it is not there.")
+    ] = None,
+    webhook_ca: Annotated[
+        Path | None, typer.Option(help="Certificates that an https:// server is checked against.")
+    ] = None,
     trigger: Annotated[
         str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
     ] = "free",
@@ -214,6 +245,9 @@ def run(
                 "--lock-memory": lock_memory or None,
                 "--hardware-watchdog": hardware_watchdog,
                 "--wait-for-engine": wait_for_engine or None,
+                "--mqtt": mqtt,
+                "--opcua": opcua,
+                "--webhook": webhook,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -229,6 +263,7 @@ def run(
                     as_json=as_json,
                 )
             return
+        from ssn_edge.bus_request import BusRequest
         from ssn_edge.line import run_package
         from ssn_edge.line_request import LineRequest
         from ssn_edge.line_settings import deadline_ms_of
@@ -282,6 +317,17 @@ def run(
             encoder_silent_ms=encoder_silent_ms,
             control=control,
             listen=listen,
+            bus=BusRequest(
+                mqtt=mqtt,
+                mqtt_login=mqtt_login,
+                mqtt_ca=mqtt_ca,
+                opcua=opcua,
+                opcua_users=opcua_users,
+                opcua_open=opcua_open,
+                webhook=webhook,
+                webhook_key=webhook_key,
+                webhook_ca=webhook_ca,
+            ),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -26,7 +26,7 @@ ROOMS = {
     "ssn_edge_export": ROOT / "export" / "ssn_edge_export",
     "ssn_edge_runtime": ROOT / "runtime" / "ssn_edge_runtime",
 }
-SUFFIXES = (".py", ".jinja", ".html", ".css", ".js", ".csv")
+SUFFIXES = (".py", ".jinja", ".json", ".html", ".css", ".js", ".csv")
 NO_INDEX = re.compile(
     "NewConnectionError|Failed to establish|name resolution|Network is unreachable|ProxyError"
     "|ReadTimeout|Could not find a version|No matching distribution"
@@ -86,6 +86,7 @@ def test_the_wheel_holds_the_four_rooms_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == set(ROOMS)
     assert {f"{room}/py.typed" for room in ROOMS} <= names
     assert {"ssn_edge/evaluation/report.html.jinja", "ssn_edge/evaluation/report.css"} <= names
+    assert "ssn_edge_runtime/outlets/messages.schema.json" in names
     assert not any(Path(name).name.startswith(("test_", "conftest")) for name in names)
 
 

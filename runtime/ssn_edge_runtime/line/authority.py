@@ -263,6 +263,7 @@ class Authority:
     def status(self, *, with_latency: bool = False) -> LineStatus:
         """The line as it is now."""
         counters = dict(self._delivery.counters)
+        identity = self._delivery.identity
         return LineStatus(
             state=self._states.state,
             cause=self._states.cause,
@@ -273,6 +274,8 @@ class Authority:
             last=self._delivery.last,
             workers=tuple(_worker_status(worker) for worker in self._workers.all),
             latency_ms=self._delivery.latencies.summaries() if with_latency else {},
+            settings_id=None if identity is None else identity.settings_id,
+            recipe=None if identity is None else identity.recipe,
         )
 
     def run(self) -> None:

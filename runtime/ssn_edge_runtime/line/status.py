@@ -77,6 +77,8 @@ class LineStatus:
         last: The last verdict.
         workers: Every worker process.
         latency_ms: By stage; empty unless asked for, since it takes milliseconds to sum up.
+        settings_id: The device settings in force.
+        recipe: Which of their recipes.
     """
 
     state: LineState
@@ -88,6 +90,8 @@ class LineStatus:
     last: LastVerdict | None = None
     workers: tuple[WorkerStatus, ...] = ()
     latency_ms: Mapping[str, LatencySummary] = field(default_factory=dict)
+    settings_id: str | None = None
+    recipe: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -113,6 +117,8 @@ class LineStatus:
             "last": last,
             "workers": [asdict(each) for each in self.workers],
             "latency_ms": {stage: asdict(each) for stage, each in self.latency_ms.items()},
+            "settings_id": self.settings_id,
+            "recipe": self.recipe,
         }
 
 

@@ -20,6 +20,8 @@ MOST_TRIGGERS = 8
 """At a time: the control socket has room for others as well."""
 STATE_AGE_S = 0.2
 CONNECT_S = 1.0
+RECIPE_S = 10.0
+"""An engine worker takes other settings between two frames."""
 ANSWER_GRACE_S = 0.5
 """Beyond the line's deadline; each trigger is answered by then, or the line does not answer."""
 LONGEST_ANSWER = 1 << 18
@@ -31,9 +33,13 @@ class LineClient:
     Args:
         control: The line's control socket.
         deadline_ms: The line's, from the trigger to the verdict.
+        state_age_s: How old a state may be that is told again.
     """
 
-    def __init__(self, control: Path, *, deadline_ms: float) -> None:
+    def __init__(
+        self, control: Path, *, deadline_ms: float, state_age_s: float = STATE_AGE_S
+    ) -> None:
+        self._state_age_s = state_age_s
         self._control = control
         self._deadline_ns = round(deadline_ms * 1e6)
         self._triggers = threading.BoundedSemaphore(MOST_TRIGGERS)
@@ -68,14 +74,26 @@ class LineClient:
             raise Refusal(504, Reason.DEADLINE, "passed, but its time is over")
         return {"verdict": verdict.value, "reason": reason.value}
 
+    def select_recipe(self, name: str | None) -> None:
+        """Have parts judged by another recipe; None for the general settings.
+
+        Raises:
+            Refusal: There is none of that name, or the line does not take it.
+        """
+        asked = "recipe" if name is None else f"recipe {name}"
+        answer = self._ask(asked, RECIPE_S)
+        if answer != asked:
+            detail = answer.removeprefix("error:").strip()
+            raise Refusal(422, Reason.NO_FRAME, detail)
+
     def state(self) -> Mapping[str, object]:
-        """The line's state, at most `STATE_AGE_S` old.
+        """The line's state, at most `state_age_s` old.
 
         Raises:
             Refusal: It does not tell.
         """
         with self._asking:
-            if self._asked_s is None or monotonic() - self._asked_s > STATE_AGE_S:
+            if self._asked_s is None or monotonic() - self._asked_s > self._state_age_s:
                 self._state = self._ask_state()
                 self._asked_s = monotonic()
             return self._state

@@ -6,15 +6,12 @@ Needs ``cryptography`` (the extra ``sign``); without it a journal is chained but
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from base64 import b64encode
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import read_private, write_private, write_whole
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -117,7 +114,7 @@ class DeviceKey:
             raise ConfigError(_NEEDS) from error
         if not path.exists():
             made = ed25519.Ed25519PrivateKey.generate()
-            _write_private(
+            write_private(
                 path,
                 made.private_bytes(
                     serialization.Encoding.PEM,
@@ -139,35 +136,7 @@ class DeviceKey:
 
 
 def _read_private(path: Path) -> bytes:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise ConfigError(
-                f"{path}: has mode {mode:04o}, others may read it; make a new key, or chmod 600 it "
-                "if nobody has"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_private(path)
     if b"PRIVATE KEY" not in data:
         raise ConfigError(f"{path}: is no private key in PEM form; move it away, a new one is made")
     return data
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Whole or not there, and never readable by others, not even for a moment."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        with suppress(FileExistsError):  # another process was first: its key stands
-            os.link(unfinished, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

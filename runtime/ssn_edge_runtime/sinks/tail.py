@@ -12,6 +12,7 @@ from threading import Event
 
 from ssn_edge_runtime.errors import StorageError
 from ssn_edge_runtime.record import FIRST_LINE, FIRST_PREVIOUS
+from ssn_edge_runtime.sinks.backward import lines_backward
 from ssn_edge_runtime.sinks.links import line_sha256
 from ssn_edge_runtime.sinks.segments import JOURNAL_NAME, Segment, closed_segments, segment_name
 
@@ -220,6 +221,17 @@ def read_line(folder: Path, line: int) -> TailLine | None:
     """
     tail = Tail(folder)
     return _line_at(folder, line, tail._files())
+
+
+def last_line_of(folder: Path) -> TailLine | None:
+    """The last whole line that a journal has now; None where it has none.
+
+    Raises:
+        StorageError: The journal cannot be read.
+    """
+    for raw in lines_backward(folder):
+        return _parsed(raw, folder)
+    return None
 
 
 def first_line_of(folder: Path) -> int | None:

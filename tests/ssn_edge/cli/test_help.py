@@ -18,6 +18,7 @@ VERBS = (
     "evaluate",
     "calibrate",
     "reproduce",
+    "schema",
     "export",
     "build",
     "benchmark",
