@@ -354,10 +354,11 @@ class Model(RuleBasedStateMachine):
         self.beat, self.beaten_ns = 0, -(10**12)
         self.said_ns, self.said = -(10**12), LineState.HALTED
         self.register = 0
+        self.deadline_ns = DEADLINE_NS
         self.new()
 
     def new(self) -> None:
-        self.handshake = Handshake(deadline_ns=DEADLINE_NS, next_epoch=self.next_epoch)
+        self.handshake = Handshake(deadline_ns=self.deadline_ns, next_epoch=self.next_epoch)
 
     def next_epoch(self) -> int:
         self.epoch += 1
@@ -373,10 +374,21 @@ class Model(RuleBasedStateMachine):
     def forget(self) -> None:
         self.given.clear()
 
-    @initialize()
-    def both_are_up(self) -> None:
+    @initialize(deadline_ms=st.sampled_from([200, 5000]))
+    def both_are_up(self, deadline_ms: int) -> None:
+        self.deadline_ns = deadline_ms * MS  # beyond it, or before it, both are taken for lost
+        self.new()
         self.line_says(EXECUTING)
         self.plc_writes(0, beats=True)
+
+    @rule(plc_id=PLC_IDS, begins_anew=st.booleans())
+    def a_part_passes(self, plc_id: int, begins_anew: bool) -> None:
+        """What is usual must be usual here, too, or little is tried out on a pass."""
+        self.line_says(EXECUTING)
+        if begins_anew:
+            self.plc_writes(0, beats=True)
+        self.plc_writes(plc_id, beats=True)
+        self.line_answers(0, Verdict.PASS)
 
     @rule(state=st.sampled_from([EXECUTING, EXECUTING, EXECUTING, LineState.READY]))
     def line_says(self, state: LineState) -> None:
@@ -438,6 +450,12 @@ class Model(RuleBasedStateMachine):
     def time_goes_by(self, milliseconds: int) -> None:
         self.now_ns += milliseconds * MS
 
+    @rule(times=st.integers(1, 4))
+    def time_goes_by_for_a_silent_plc(self, times: int) -> None:
+        for _ in range(times):
+            self.now_ns += 400 * MS
+            self.line_says(EXECUTING)
+
     @rule()
     def the_server_is_started_again(self) -> None:
         self.forget()
@@ -462,7 +480,7 @@ class Model(RuleBasedStateMachine):
             for line_id, given_ns in self.given.items()
             if line_id % IDS == shown["result_id"]
             and line_id in self.passed
-            and self.now_ns - given_ns < DEADLINE_NS
+            and self.now_ns - given_ns < self.deadline_ns
         ]
         assert earned, shown
 
