@@ -23,6 +23,7 @@ from ssn_edge_runtime.line.rules import (
     MILLISECOND_NS,
     TriggerRules,
 )
+from ssn_edge_runtime.outlets.modbus.address import parse_plc_address
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.device_key import DeviceKey
@@ -96,6 +97,8 @@ class LineRequest:
         control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
             the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
+        modbus: Interface on which a PLC is answered over Modbus TCP, likewise.
+        modbus_allow: Addresses and networks of the PLC; may be left out on loopback.
     """
 
     device: str | tuple[str, ...]
@@ -136,6 +139,8 @@ class LineRequest:
     encoder_silent_ms: float = SILENT_NS / MILLISECOND_NS
     control: Path | None = None
     listen: str | None = None
+    modbus: str | None = None
+    modbus_allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -160,7 +165,19 @@ class LineRequest:
         self.drift_monitor()
         if self.listen is not None:
             parse_listen(self.listen)
+        self._check_modbus()
         self.line_options()
+
+    def _check_modbus(self) -> None:
+        if self.modbus is None:
+            if self.modbus_allow:
+                raise ConfigError("--modbus-allow says who may speak Modbus; add --modbus ADDRESS")
+            return
+        parse_plc_address(self.modbus, self.modbus_allow)
+        if self.trigger != "software":
+            raise ConfigError(
+                f"--modbus {self.modbus}: the PLC gives the triggers; add --trigger software"
+            )
 
     def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
         """What is to watch scores and brightness; a recording's are no reference for a later one.

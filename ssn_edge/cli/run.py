@@ -172,6 +172,14 @@ def run(
         Path | None,
         typer.Option(help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA]."),
     ] = None,
+    modbus: Annotated[
+        str | None,
+        typer.Option(help="Answer a PLC over Modbus TCP on this interface: 192.168.10.5:502."),
+    ] = None,
+    modbus_allow: Annotated[
+        list[str] | None,
+        typer.Option(help="The PLC's address or network, as 192.168.10.0/24; may be repeated."),
+    ] = None,
     single_process: Annotated[
         bool,
         typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
@@ -184,6 +192,8 @@ def run(
     halts the line (exit code 4); it never changes how parts are judged.
 
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
+
+    A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
     """
     with reporting(context) as out:
         if listen is not None and not device:
@@ -212,6 +222,7 @@ def run(
                 "--lock-memory": lock_memory or None,
                 "--hardware-watchdog": hardware_watchdog,
                 "--wait-for-engine": wait_for_engine or None,
+                "--modbus": modbus,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -281,6 +292,8 @@ def run(
             encoder_silent_ms=encoder_silent_ms,
             control=control,
             listen=listen,
+            modbus=modbus,
+            modbus_allow=tuple(modbus_allow or ()),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:
