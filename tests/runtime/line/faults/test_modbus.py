@@ -102,40 +102,42 @@ def test_each_part_of_a_plc_has_one_record_whatever_becomes_of_its_ids(
 def test_a_block_that_is_read_in_parts_shows_two_ids(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with line_for_plc(tmp_path, package_path) as (_, port):
-        with Plc(port) as plc, Plc(port) as other:
-            plc.begin()
-            plc.trigger(1)
-            first, code = plc.read(ADDRESSES["result_id"], 2)
-            other.write("acked_id", 1)
-            other.write("trigger_id", 2)
-            until_s = monotonic() + 20
-            while other.result[0] != 2:
-                assert monotonic() < until_s
-                plc.beat()
-                sleep(0.02)
-            _, again = plc.read(ADDRESSES["result_reason"], 2)
+    with line_for_plc(tmp_path, package_path) as (_, port), Plc(port) as plc, Plc(port) as other:
+        plc.begin()
+        plc.trigger(1)
+        first, code = plc.read(ADDRESSES["result_id"], 2)
+        other.write("acked_id", 1)
+        other.write("trigger_id", 2)
+        until_s = monotonic() + 20
+        while other.result[0] != 2:
+            assert monotonic() < until_s
+            plc.beat()
+            sleep(0.02)
+        _, again = plc.read(ADDRESSES["result_reason"], 2)
     assert (first, code, again) == (1, PASS, 2)  # the PLC's program rejects on first != again
 
 
 def test_a_pass_is_not_shown_from_its_deadline_on_and_may_be_acknowledged_late(
     tmp_path: Path, nothing_is_left: None, package_path: Path
 ) -> None:
-    with line_for_plc(tmp_path, package_path, deadline_ms=1500) as (_, port):
-        with Plc(port) as plc, plc.beating():
-            plc.begin()
-            seen = []
-            for plc_id in range(1, 4):
-                plc.write("trigger_id", plc_id)
-                taken_s = monotonic()
-                while (before_s := monotonic()) - taken_s < 1.8:
-                    shown = plc.result
-                    seen.append(shown[:2])
-                    assert not (shown[1] == PASS and before_s - taken_s >= 1.5), shown
-                    sleep(0.01)
-                assert plc.result == (plc_id, 0, 9)  # none, by its deadline
-                plc.write("acked_id", plc_id)
-                assert plc.result == (0, 0, 0)
+    with (
+        line_for_plc(tmp_path, package_path, deadline_ms=1500) as (_, port),
+        Plc(port) as plc,
+        plc.beating(),
+    ):
+        plc.begin()
+        seen = []
+        for plc_id in range(1, 4):
+            plc.write("trigger_id", plc_id)
+            taken_s = monotonic()
+            while (before_s := monotonic()) - taken_s < 1.8:
+                shown = plc.result
+                seen.append(shown[:2])
+                assert not (shown[1] == PASS and before_s - taken_s >= 1.5), shown
+                sleep(0.01)
+            assert plc.result == (plc_id, 0, 9)  # none, by its deadline
+            plc.write("acked_id", plc_id)
+            assert plc.result == (0, 0, 0)
     assert {(1, PASS), (2, PASS), (3, PASS)} & set(seen)
 
 
@@ -317,18 +319,17 @@ def test_a_plc_chooses_a_recipe_by_its_number_in_the_order_of_names(
     tmp_path: Path, nothing_is_left: None, package_path: Path, settings_path: Path
 ) -> None:
     more = ("--settings", str(settings_path), "--engine", "onnxruntime-cpu")
-    with line_for_plc(tmp_path, package_path, *more) as (_, port):
-        with Plc(port) as plc, plc.beating():
-            plc.begin()
-            assert plc.status["recipes_crc"] == recipes_crc(["brass", "steel"])
-            assert plc.trigger(1)[1] == PASS
-            for plc_id, number in enumerate((1, 2, 1, GENERAL_SETTINGS), 2):
-                plc.write("acked_id", plc_id - 1)
-                plc.write("recipe", number)
-                plc.wait_for("recipe_answer", number)
-                assert (plc.trigger(plc_id)[1] == PASS) == (number != 1)
-            with pytest.raises(AssertionError, match="exception_code=3"):
-                plc.write("recipe", 3)
+    with line_for_plc(tmp_path, package_path, *more) as (_, port), Plc(port) as plc, plc.beating():
+        plc.begin()
+        assert plc.status["recipes_crc"] == recipes_crc(["brass", "steel"])
+        assert plc.trigger(1)[1] == PASS
+        for plc_id, number in enumerate((1, 2, 1, GENERAL_SETTINGS), 2):
+            plc.write("acked_id", plc_id - 1)
+            plc.write("recipe", number)
+            plc.wait_for("recipe_answer", number)
+            assert (plc.trigger(plc_id)[1] == PASS) == (number != 1)
+        with pytest.raises(AssertionError, match="exception_code=3"):
+            plc.write("recipe", 3)
     recipes = [each["recipe"] for each in verdicts(tmp_path / "out")]
     assert recipes == [None, "brass", "steel", "brass", None]
 
