@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from ssn_edge_runtime.outlets.modbus.registers import (
     REGISTERS,
     STATE_NUMBERS,
     WRITABLE,
+    HandshakeState,
     table_of_numbers,
     table_of_registers,
 )
@@ -342,12 +344,18 @@ def test_each_number_stands_for_one_thing_and_each_reason_and_state_has_one() ->
 
 
 def test_the_page_has_the_table_and_the_plc_s_program_the_addresses() -> None:
-    page = (ROOT / "runtime" / "README.md").read_text()
+    page = (ROOT / "runtime" / "plc" / "README.md").read_text()
     assert table_of_registers() in page
     assert table_of_numbers() in page
     program = (ROOT / "runtime" / "plc" / "ssn_edge_handshake.st").read_text()
-    for each in REGISTERS[:16]:
-        assert f"(* {each.address}: {each.name} *)" in program or each.name in program
+    for name in re.findall(r"\b(\d+: \w+)", program):
+        number, _, register = name.partition(": ")
+        assert READABLE[int(number)] == register, name
+    said = {int(each) for each in re.findall(r"\b(\d+): \w+", program)}
+    assert {16, 17, 19, 20, 21, 22, 23, 24, 25, 26} == said
+    assert "ARRAY [0..16] OF UINT;  (* registers 16 to 32 *)" in program
+    assert f"PASS_CODE : UINT := 16#{PASS:04X};" in program
+    assert f"READY     : UINT := {HandshakeState.READY:d};" in program
 
 
 @pytest.mark.parametrize(
