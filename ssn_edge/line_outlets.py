@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ssn_edge.line_request import LineRequest
 from ssn_edge_runtime.line.options import TriggerKind
+from ssn_edge_runtime.outlets.gpio.outlet import GpioOutlet
 from ssn_edge_runtime.outlets.modbus.plc_server import plc_server
 from ssn_edge_runtime.outlets.process import OutletProcess
 from ssn_edge_runtime.server.line_server import line_server
@@ -43,5 +44,9 @@ def outlets_of(request: LineRequest, on_message: Callable[[str], None]) -> list[
                 recipes=() if settings is None else sorted(settings.recipes),
                 on_message=on_message,
             )
+        )
+    if request.gpio is not None:
+        outlets.append(
+            GpioOutlet(request.gpio, is_reject_pulse=request.gpio_reject, on_message=on_message)
         )
     return outlets

@@ -23,6 +23,7 @@ from ssn_edge_runtime.line.rules import (
     MILLISECOND_NS,
     TriggerRules,
 )
+from ssn_edge_runtime.outlets.gpio.address import parse_gpio
 from ssn_edge_runtime.outlets.modbus.address import parse_plc_address
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
@@ -99,6 +100,8 @@ class LineRequest:
         listen: Where local programs are answered over HTTP, by a process of its own.
         modbus: Interface on which a PLC is answered over Modbus TCP, likewise.
         modbus_allow: Addresses and networks of the PLC; may be left out on loopback.
+        gpio: Wire with a pulse for each pass, as ``CHIP:LINE[,PULSE_MS]``.
+        gpio_reject: Not fail-safe: the pulse is for each part that did not pass.
     """
 
     device: str | tuple[str, ...]
@@ -141,6 +144,8 @@ class LineRequest:
     listen: str | None = None
     modbus: str | None = None
     modbus_allow: tuple[str, ...] = ()
+    gpio: str | None = None
+    gpio_reject: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -166,7 +171,7 @@ class LineRequest:
         if self.listen is not None:
             parse_listen(self.listen)
         self._check_modbus()
-        self.line_options()
+        self._check_gpio(self.line_options())
 
     def _check_modbus(self) -> None:
         if self.modbus is None:
@@ -177,6 +182,26 @@ class LineRequest:
         if self.trigger != "software":
             raise ConfigError(
                 f"--modbus {self.modbus}: the PLC gives the triggers; add --trigger software"
+            )
+
+    def _check_gpio(self, options: LineOptions) -> None:
+        if self.gpio is None:
+            if self.gpio_reject:
+                raise ConfigError("--gpio-not-fail-safe-reject-pulse goes with --gpio CHIP:LINE")
+            return
+        parse_gpio(self.gpio)
+        if self.is_shadow:
+            raise ConfigError("--shadow drives nothing; leave out --gpio, or --shadow")
+        if options.drops:
+            raise ConfigError(
+                f"--gpio {self.gpio}: a free-running line that drops frames judges frames, not "
+                "parts; add --trigger software or camera, or --policy every"
+            )
+        ejector = (self.ejector_delay_ms, self.ejector_delay_counts)
+        if self.gpio_reject and any(each is not None for each in ejector):
+            raise ConfigError(
+                "--gpio-not-fail-safe-reject-pulse comes with the verdict, not at the ejector; "
+                "leave out the ejector's delay, or use the accept pulse"
             )
 
     def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:

@@ -180,6 +180,17 @@ def run(
         list[str] | None,
         typer.Option(help="The PLC's address or network, as 192.168.10.0/24; may be repeated."),
     ] = None,
+    gpio: Annotated[
+        str | None,
+        typer.Option(help="Pulse on a wire for each pass, 20 ms or as given: gpiochip0:105,20."),
+    ] = None,
+    gpio_reject: Annotated[
+        bool,
+        typer.Option(
+            "--gpio-not-fail-safe-reject-pulse",
+            help="Pulse for each part that did not pass: a dead device lets all parts through.",
+        ),
+    ] = False,
     single_process: Annotated[
         bool,
         typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
@@ -223,6 +234,7 @@ def run(
                 "--hardware-watchdog": hardware_watchdog,
                 "--wait-for-engine": wait_for_engine or None,
                 "--modbus": modbus,
+                "--gpio": gpio,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -294,6 +306,8 @@ def run(
             listen=listen,
             modbus=modbus,
             modbus_allow=tuple(modbus_allow or ()),
+            gpio=gpio,
+            gpio_reject=gpio_reject,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:
