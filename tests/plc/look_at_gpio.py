@@ -1,0 +1,91 @@
+"""In the emulated machine: pulses on the kernel's simulated chip, seen from its other side."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, monotonic_ns, sleep
+
+from ssn_edge_runtime.errors import ListenError
+from ssn_edge_runtime.outlets.gpio.outlet import GpioOutlet
+
+CHIP, LEVEL, PULL = sys.argv[1], Path(sys.argv[2], "value"), Path(sys.argv[2], "pull")
+SECOND_NS = 10**9
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def level() -> int:
+    return int(LEVEL.read_text())
+
+
+def until(what: Callable[[], bool]) -> None:
+    end_s = monotonic() + 60
+    while not what():
+        assert monotonic() < end_s, (level(), PULL.read_text())
+        sleep(0.001)
+
+
+def ended_pulse(name: str, line: str) -> None:
+    with GpioOutlet(f"{CHIP}:{line},300") as outlet:
+        assert level() == 0
+        began_s = monotonic()
+        outlet.accept(1, 1, monotonic_ns() + 60 * SECOND_NS)
+        until(lambda: level() == 1)
+        until(lambda: level() == 0)
+        say(f"{name}: {1000 * (monotonic() - began_s):.0f} ms from the call to its end, of 300")
+        outlet.accept(2, 2, monotonic_ns() - 1)
+        sleep(0.2)
+        assert level() == 0
+        try:
+            GpioOutlet(f"{CHIP}:{line}").open()
+        except ListenError as error:
+            say(f"taken twice: {error}")
+        else:
+            raise AssertionError("a line was taken twice")
+    say(f"OK {name}")
+
+
+def ends_in_a_pulse(name: str, end: Callable[[subprocess.Popen[bytes]], object]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ssn_edge_runtime.outlets.gpio.pulse_process", f"{CHIP}:7,10000"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"%d\n" % (monotonic_ns() + 100 * SECOND_NS))
+    process.stdin.flush()
+    until(lambda: level() == 1)
+    end(process)
+    process.wait()
+    until(lambda: level() == 0)
+    # An input again: what is outside holds it.
+    PULL.write_text("pull-up")
+    until(lambda: level() == 1)
+    PULL.write_text("pull-down")
+    until(lambda: level() == 0)
+    say(f"OK {name}")
+
+
+def close(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+ended_pulse("by offset", "7")
+ended_pulse("by name", "ACCEPT")
+ends_in_a_pulse("its line ends", close)
+ends_in_a_pulse("SIGTERM", lambda process: process.send_signal(signal.SIGTERM))
+say("OK-ALL")
+ends_in_a_pulse(
+    "SIGKILL (the kernel's simulated chip; others may keep the level)", lambda p: p.kill()
+)
+say("OK-KILL")
