@@ -1,4 +1,4 @@
-"""In the emulated machine: pulses on the kernel's simulated chip, seen from its other side."""
+"""In the emulated machine: pulses on a wire of the kernel's, seen from the wire's other end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from time import monotonic, monotonic_ns, sleep
 from ssn_edge_runtime.errors import ListenError
 from ssn_edge_runtime.outlets.gpio.outlet import GpioOutlet
 
-CHIP, LEVEL, PULL = sys.argv[1], Path(sys.argv[2], "value"), Path(sys.argv[2], "pull")
+CHIP, WIRE = sys.argv[1], Path(sys.argv[2])
 SECOND_NS = 10**9
 
 
@@ -23,13 +23,15 @@ def say(text: str) -> None:
 
 
 def level() -> int:
-    return int(LEVEL.read_text())
+    """What the controller sees: what drives the wire, or else the resistor."""
+    driver = "driven" if int((WIRE / "is_output").read_text()) else "pull"
+    return int((WIRE / driver).read_text())
 
 
 def until(what: Callable[[], bool]) -> None:
     end_s = monotonic() + 60
     while not what():
-        assert monotonic() < end_s, (level(), PULL.read_text())
+        assert monotonic() < end_s, level()
         sleep(0.001)
 
 
@@ -53,9 +55,9 @@ def ended_pulse(name: str, line: str) -> None:
     say(f"OK {name}")
 
 
-def ends_in_a_pulse(name: str, end: Callable[[subprocess.Popen[bytes]], object]) -> None:
+def begun_pulse() -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ssn_edge_runtime.outlets.gpio.pulse_process", f"{CHIP}:7,10000"],
+        [sys.executable, "-m", "ssn_edge_runtime.outlets.gpio.pulse_process", f"{CHIP}:0,10000"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ,
@@ -64,14 +66,18 @@ def ends_in_a_pulse(name: str, end: Callable[[subprocess.Popen[bytes]], object])
     process.stdin.write(b"%d\n" % (monotonic_ns() + 100 * SECOND_NS))
     process.stdin.flush()
     until(lambda: level() == 1)
+    return process
+
+
+def ends_in_a_pulse(name: str, end: Callable[[subprocess.Popen[bytes]], object]) -> None:
+    process = begun_pulse()
     end(process)
     process.wait()
-    until(lambda: level() == 0)
-    # An input again: what is outside holds it.
-    PULL.write_text("pull-up")
-    until(lambda: level() == 1)
-    PULL.write_text("pull-down")
-    until(lambda: level() == 0)
+    assert level() == 0
+    # It is an input again: what is outside holds it.
+    (WIRE / "pull").write_text("1")
+    assert level() == 1
+    (WIRE / "pull").write_text("0")
     say(f"OK {name}")
 
 
@@ -80,12 +86,16 @@ def close(process: subprocess.Popen[bytes]) -> None:
     process.stdin.close()
 
 
-ended_pulse("by offset", "7")
+ended_pulse("by offset", "0")
 ended_pulse("by name", "ACCEPT")
+say("OK-PULSES")
 ends_in_a_pulse("its line ends", close)
 ends_in_a_pulse("SIGTERM", lambda process: process.send_signal(signal.SIGTERM))
-say("OK-ALL")
-ends_in_a_pulse(
-    "SIGKILL (the kernel's simulated chip; others may keep the level)", lambda p: p.kill()
-)
-say("OK-KILL")
+say("OK-ENDS")
+killed = begun_pulse()
+killed.kill()
+killed.wait()
+say(f"killed in the middle of a pulse, such a chip keeps {level()}")
+with GpioOutlet(f"{CHIP}:0"):
+    assert level() == 0  # started again: low before anything else
+say("OK-KILLED")
