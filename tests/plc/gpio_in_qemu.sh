@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The accept pulse on the kernel's GPIO character device without a chip: Debian's stock kernel with a chip of one wire
 # (ssn_wire.c; that kernel has no simulated one), booted in QEMU without acceleration, over this machine's own files. Takes
-# some two minutes; needs Debian, gcc and root. Not part of CI.
+# some five minutes; needs Debian, gcc and root. Not part of CI.
 #
 #   tests/plc/gpio_in_qemu.sh [PYTHON]
 #
@@ -45,7 +45,7 @@ cat >initrd/init <<INIT
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 while read -r line; do \$line; done </load
 insmod /modules/ssn_wire.ko
-mount -t 9p -o trans=virtio,version=9p2000.L,ro host /host
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro host /host
 mount -t tmpfs tmpfs /host$work/guest
 mount -t proc proc /host/proc; mount -t sysfs sys /host/sys; mount --bind /dev /host/dev
 chroot /host /usr/bin/env HOME=$work/guest TMPDIR=$work/guest PYTHONPATH=${PYTHONPATH:-} $python $work/wire/look_at_gpio.py \
@@ -55,7 +55,7 @@ INIT
 chmod +x initrd/init
 
 (cd initrd && find . | busybox cpio -o -H newc 2>/dev/null | gzip >"$work/initrd.gz")
-timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic -no-reboot \
+timeout 900 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic -no-reboot \
   -kernel "kernel/boot/vmlinuz-$version" \
   -initrd initrd.gz \
   -append "console=ttyS0 quiet panic=-1" -net none \

@@ -98,7 +98,10 @@ class Plant:
 
     def scan(self, is_there: bool) -> None:
         plc = self.plc
-        is_read = self.now_ns >= self.frozen_until_ns and self.random.random() < 0.8
+        # Reads and writes are requests of their own, as many controllers make them.
+        is_linked = self.now_ns >= self.frozen_until_ns
+        is_read = is_linked and self.random.random() < 0.8
+        is_written = is_linked and self.random.random() < 0.4
         if is_read:
             numbers = self.device.registers(self.now_ns)
             plc["awStatus"] = [numbers[READABLE[at]] for at in range(16, 33)]
@@ -111,7 +114,7 @@ class Plant:
                 self.passed(self.parts[-1])
             elif self.parts:
                 self.parts[-1].told.append(False)
-        if is_read:
+        if is_written:
             names = ("trigger_id", "acked_id", "recipe", "plc_heartbeat")
             written = dict(zip(names, plc["awWrite"], strict=True))
             for order in self.device.write(written, self.now_ns):
@@ -149,3 +152,24 @@ def test_where_nothing_fails_each_part_is_told_and_most_of_the_good_ones_pass() 
     assert all(len(part.told) == 1 for part in done)
     good = [part for part in done if part.verdict is Verdict.PASS]
     assert sum(part.told == [True] for part in good) > len(good) / 3
+
+
+def test_a_plc_that_restarts_takes_no_result_of_before_for_its_next_part_s() -> None:
+    plant = Plant(1, faults=0.0)
+    device, plc = plant.device, plant.plc
+    device.line_said(LineState.CONTINUOUS_EXECUTION, plant.now_ns)
+    device.write({"plc_heartbeat": 1, "trigger_id": 0}, plant.now_ns)
+    (order,) = device.write({"trigger_id": 1}, plant.now_ns)
+    assert isinstance(order, GiveTrigger)
+    device.answered(order.line_id, Verdict.PASS, Reason.NONE, plant.now_ns)
+    for scan in range(40):  # its own writes have not come through yet
+        plant.now_ns += SCAN_NS
+        if scan % 10 == 0:
+            device.line_said(LineState.CONTINUOUS_EXECUTION, plant.now_ns)
+        numbers = device.registers(plant.now_ns)
+        assert (numbers["result_id"], numbers["result_code"]) == (1, 0x5AA5)
+        plc["awStatus"] = [numbers[READABLE[at]] for at in range(16, 33)]
+        plc["xFresh"], plc["xPart"] = True, scan == 20
+        plc.scan()
+        assert not plc["xPass"]
+        assert plc["xReject"] is (scan == 20)
