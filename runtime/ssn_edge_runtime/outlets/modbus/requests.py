@@ -78,8 +78,6 @@ class Requests:
         if isinstance(asked, ReadWriteMultipleRegistersRequest):
             # All of it is looked at before anything is done; what is read was written before.
             self._check(asked.read_address, asked.read_count)
-            if asked.write_count != len(asked.write_registers):
-                raise _Refused(Refusal.ILLEGAL_VALUE)
             self._write(asked.write_address, asked.write_registers, now_ns)
             registers = self._read(asked.read_address, asked.read_count, now_ns)
             return ReadWriteMultipleRegistersResponse(registers=registers)
@@ -95,8 +93,6 @@ class Requests:
             self._write(asked.address, asked.registers, now_ns)
             return WriteSingleRegisterResponse(address=asked.address, registers=asked.registers)
         if isinstance(asked, WriteMultipleRegistersRequest):
-            if asked.count != len(asked.registers):
-                raise _Refused(Refusal.ILLEGAL_VALUE)
             self._write(asked.address, asked.registers, now_ns)
             return WriteMultipleRegistersResponse(address=asked.address, count=asked.count)
         raise _Refused(Refusal.ILLEGAL_FUNCTION)
@@ -107,7 +103,8 @@ class Requests:
             is_whole = len(request) == LENGTHS[function]
         elif function in LISTS:
             at = LISTS[function]
-            is_whole = len(request) > at and len(request) == at + 1 + request[at]
+            count = int.from_bytes(request[at - 2 : at], "big")
+            is_whole = len(request) == at + 1 + 2 * count and request[at] == 2 * count
         else:
             raise _Refused(Refusal.ILLEGAL_FUNCTION)
         asked = self._decoder.decode(request) if is_whole else None
