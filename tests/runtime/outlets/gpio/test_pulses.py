@@ -1,7 +1,7 @@
 """The accept pulse: its rules, its process, and the wire at each end of it.
 
 The process runs over a stand-in for libgpiod that keeps what it was told. The library itself, on
-the kernel's simulated chip, is driven by `tests/plc/gpio_in_qemu.sh`.
+the kernel's character device, is driven by `tests/plc/gpio_in_qemu.sh`.
 """
 
 from __future__ import annotations
