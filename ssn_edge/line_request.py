@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from ssn_edge.plc_options import check_plc
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
@@ -23,8 +24,6 @@ from ssn_edge_runtime.line.rules import (
     MILLISECOND_NS,
     TriggerRules,
 )
-from ssn_edge_runtime.outlets.gpio.address import parse_gpio
-from ssn_edge_runtime.outlets.modbus.address import parse_plc_address
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.device_key import DeviceKey
@@ -170,39 +169,7 @@ class LineRequest:
         self.drift_monitor()
         if self.listen is not None:
             parse_listen(self.listen)
-        self._check_modbus()
-        self._check_gpio(self.line_options())
-
-    def _check_modbus(self) -> None:
-        if self.modbus is None:
-            if self.modbus_allow:
-                raise ConfigError("--modbus-allow says who may speak Modbus; add --modbus ADDRESS")
-            return
-        parse_plc_address(self.modbus, self.modbus_allow)
-        if self.trigger != "software":
-            raise ConfigError(
-                f"--modbus {self.modbus}: the PLC gives the triggers; add --trigger software"
-            )
-
-    def _check_gpio(self, options: LineOptions) -> None:
-        if self.gpio is None:
-            if self.gpio_reject:
-                raise ConfigError("--gpio-not-fail-safe-reject-pulse goes with --gpio CHIP:LINE")
-            return
-        parse_gpio(self.gpio)
-        if self.is_shadow:
-            raise ConfigError("--shadow drives nothing; leave out --gpio, or --shadow")
-        if options.drops:
-            raise ConfigError(
-                f"--gpio {self.gpio}: a free-running line that drops frames judges frames, not "
-                "parts; add --trigger software or camera, or --policy every"
-            )
-        ejector = (self.ejector_delay_ms, self.ejector_delay_counts)
-        if self.gpio_reject and any(each is not None for each in ejector):
-            raise ConfigError(
-                "--gpio-not-fail-safe-reject-pulse comes with the verdict, not at the ejector; "
-                "leave out the ejector's delay, or use the accept pulse"
-            )
+        check_plc(self, self.line_options())
 
     def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
         """What is to watch scores and brightness; a recording's are no reference for a later one.
