@@ -61,6 +61,8 @@ class Line:
                         words = line.split()
                         if words[0] == "state":
                             lines.write('{"state":"ContinuousExecution"}\n')
+                        elif words[0] == "recipe":
+                            lines.write(line)
                         else:
                             self.told.append(line.strip())
                             lines.write(f"{words[1]} pass none 0x5AA5\n")
