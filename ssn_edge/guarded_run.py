@@ -15,6 +15,7 @@ from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import device_command, package_command
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.line.workers import WAITING
+from ssn_edge_runtime.outlets.gpio.outlet import GpioOutlet
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.follow import FollowerProcess
@@ -143,6 +144,7 @@ def run_guarded(
             ),
             journal,
             request.line_options(),
+            outlets=[each for each in outlets if isinstance(each, GpioOutlet)],
             settings_id=None if settings.settings is None else settings.settings.settings_id,
             stop=stop,
             control=request.control_path,

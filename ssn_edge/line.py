@@ -89,6 +89,11 @@ def run_package(
             f"{request.bus.given[0]} tells of a line, which recordings and --single-process are "
             "not; it goes with a camera"
         )
+    if request.gpio is not None:
+        raise ConfigError(
+            f"--gpio {request.gpio}: recordings and --single-process drive nothing; it goes with a "
+            "camera"
+        )
     if request.trigger != "free":
         raise ConfigError(
             f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "

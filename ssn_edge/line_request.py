@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ssn_edge.bus_request import BusRequest
+from ssn_edge.plc_options import check_plc
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
@@ -99,6 +100,10 @@ class LineRequest:
             the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
         bus: Whom else the line tells over a network.
+        modbus: Interface on which a PLC is answered over Modbus TCP, likewise.
+        modbus_allow: Addresses and networks of the PLC; may be left out on loopback.
+        gpio: Wire with a pulse for each pass, as ``CHIP:LINE[,PULSE_MS]``.
+        gpio_reject: Not fail-safe: the pulse is for each part that did not pass.
     """
 
     device: str | tuple[str, ...]
@@ -140,6 +145,10 @@ class LineRequest:
     control: Path | None = None
     listen: str | None = None
     bus: BusRequest = field(default_factory=BusRequest)
+    modbus: str | None = None
+    modbus_allow: tuple[str, ...] = ()
+    gpio: str | None = None
+    gpio_reject: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -164,7 +173,7 @@ class LineRequest:
         self.drift_monitor()
         if self.listen is not None:
             parse_listen(self.listen)
-        self.line_options()
+        check_plc(self, self.line_options())
 
     def drift_monitor(self, *, is_live: bool = True) -> DriftMonitor | None:
         """What is to watch scores and brightness; a recording's are no reference for a later one.

@@ -205,6 +205,25 @@ def run(
             help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA] [%RECIPE]."
         ),
     ] = None,
+    modbus: Annotated[
+        str | None,
+        typer.Option(help="Answer a PLC over Modbus TCP on this interface: 192.168.10.5:502."),
+    ] = None,
+    modbus_allow: Annotated[
+        list[str] | None,
+        typer.Option(help="The PLC's address or network, as 192.168.10.0/24; may be repeated."),
+    ] = None,
+    gpio: Annotated[
+        str | None,
+        typer.Option(help="Pulse on a wire for each pass, 20 ms or as given: gpiochip0:105,20."),
+    ] = None,
+    gpio_reject: Annotated[
+        bool,
+        typer.Option(
+            "--gpio-not-fail-safe-reject-pulse",
+            help="Pulse for each part that did not pass: a dead device lets all parts through.",
+        ),
+    ] = False,
     single_process: Annotated[
         bool,
         typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
@@ -217,6 +236,8 @@ def run(
     halts the line (exit code 4); it never changes how parts are judged.
 
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
+
+    A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
     """
     with reporting(context) as out:
         if listen is not None and not device:
@@ -248,6 +269,8 @@ def run(
                 "--mqtt": mqtt,
                 "--opcua": opcua,
                 "--webhook": webhook,
+                "--modbus": modbus,
+                "--gpio": gpio,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -328,6 +351,10 @@ def run(
                 webhook_key=webhook_key,
                 webhook_ca=webhook_ca,
             ),
+            modbus=modbus,
+            modbus_allow=tuple(modbus_allow or ()),
+            gpio=gpio,
+            gpio_reject=gpio_reject,
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

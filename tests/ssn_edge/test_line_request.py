@@ -72,3 +72,22 @@ def test_drift_alarms_are_as_rare_as_the_settings_say_unless_the_command_line_do
 def test_with_a_server_the_control_socket_is_there_whatever_triggers() -> None:
     assert request().control_path is None
     assert request(listen="127.0.0.1:0").control_path == Path("out/control.sock")
+
+
+@pytest.mark.parametrize(
+    "ejector",
+    [{"ejector_delay_ms": 300.0}, {"ejector_delay_counts": 50, "ejector_window_counts": 9}],
+)
+def test_a_verdict_that_a_plc_reads_at_once_does_not_go_with_a_pass_that_may_still_be_withheld(
+    ejector: dict[str, float],
+) -> None:
+    plc = {"modbus": "127.0.0.1:5020", "trigger": "software"}
+    with pytest.raises(ConfigError, match="knows the way to its ejector itself"):
+        request(**plc, **ejector)
+    assert request(**plc, **ejector, gpio="gpiochip0:7").gpio is not None
+    assert request(**plc).modbus is not None
+
+
+def test_stdin_is_no_trigger_of_a_plc() -> None:
+    with pytest.raises(ConfigError, match="add --trigger software"):
+        request(modbus="127.0.0.1:5020", trigger="stdin")

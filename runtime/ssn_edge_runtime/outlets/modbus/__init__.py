@@ -1,0 +1,1 @@
+"""A PLC as the line's peer, over Modbus TCP: trigger, result, acknowledgement, heartbeats."""
