@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
 from ssn_edge_runtime.files import write_whole
-from ssn_edge_runtime.settings import SETTINGS_NAME, DeviceSettings
+from ssn_edge_runtime.settings import SETTINGS_NAME, DeviceSettings, Signature
 from ssn_edge_runtime.settings_json import settings_from_json, settings_to_json
 
 LARGEST_FILE_BYTES = 4 * 2**20
@@ -120,11 +120,17 @@ class SettingsStore:
             self._retire(settings.version)
         return settings
 
-    def roll_back(self, version: int | None = None) -> DeviceSettings:
+    def roll_back(
+        self,
+        version: int | None = None,
+        *,
+        before: Callable[[DeviceSettings], None] = lambda settings: None,
+    ) -> DeviceSettings:
         """Bring an older version back, as it was: same id, same signature.
 
         Args:
             version: Which; None for the one that the settings in force were made from.
+            before: Told which one comes back, just before it does.
 
         Raises:
             ConfigError: It is not kept, or there is nothing to go back to.
@@ -136,8 +142,27 @@ class SettingsStore:
                 kept = ", ".join(map(str, self._versions())) or "none"
                 raise ConfigError(f"{path}: is not kept; versions {kept} are")
             settings = read_settings(path)
+            before(settings)
             write_whole(self.path, settings_to_json(settings), durable=True)
         return settings
+
+    def sign(self, signature_of: Callable[[DeviceSettings], Signature]) -> DeviceSettings:
+        """Put a signature on the settings in force, and on their kept version: the id stays.
+
+        Raises:
+            ConfigError: There are none, or they cannot be used.
+            StorageError: The disk does not take them; they stay as they were.
+        """
+        with self._lock():
+            settings = read_settings(self.path)
+            signed = replace(settings, signature=signature_of(settings))
+            data = settings_to_json(signed)
+            kept = self._kept(settings.version)
+            # A file that was signed elsewhere may have another version's name in the way.
+            if kept.exists() and read_settings(kept).settings_id == signed.settings_id:
+                write_whole(kept, data, durable=True)
+            write_whole(self.path, data, durable=True)
+        return signed
 
     def _version_before(self) -> int:
         try:

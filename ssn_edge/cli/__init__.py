@@ -28,6 +28,7 @@ from ssn_edge.cli import (
     run,
     service,
     settings,
+    sign,
     train,
     verify,
 )
@@ -55,6 +56,7 @@ for verb in (
     benchmark.benchmark,
     verify.verify,
     info.info,
+    sign.sign,
     audit.audit,
     replay.replay,
     review.review,

@@ -36,6 +36,7 @@ from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame
 from ssn_edge_runtime.supervision.process import make_later_threads_ordinary
+from ssn_edge_runtime.trust import Trust
 
 IDLE_S = 0.5
 WARM_UP_EVERY_S = 2.0
@@ -52,6 +53,7 @@ def open_inspector(
     threads: int = 0,
     settings: str | None = None,
     recipe: str | None = None,
+    trust: dict[str, object] | None = None,
 ) -> Inspector:
     """The factory of a model package, with this device's settings where there are any."""
     return Inspector.open(
@@ -61,6 +63,7 @@ def open_inspector(
         threads=threads,
         settings=settings,
         recipe=recipe,
+        trust=None if trust is None else Trust.from_dict(trust),
     )
 
 

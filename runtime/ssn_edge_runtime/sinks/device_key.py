@@ -1,4 +1,4 @@
-"""The device's own key: an Ed25519 pair that signs what the device publishes about its journal.
+"""Ed25519 keys: a device's own signs what it publishes of its journal, a signer's its packages.
 
 Needs ``cryptography`` (the extra ``sign``); without it a journal is chained but not signed.
 """
@@ -110,32 +110,78 @@ class DeviceKey:
                 installed.
             StorageError: It cannot be written.
         """
+        if not path.exists():
+            with suppress(FileExistsError):  # another process was first: its key stands
+                _write_private(path, _new_private())
+        key = cls.read(path)
+        public = _public_path(path)
+        if not public.exists():
+            write_whole(public, key.public.to_pem())
+        return key
+
+    @classmethod
+    def make(cls, path: Path) -> DeviceKey:
+        """Make a new key and its public half, ``path.pub``; nothing is overwritten.
+
+        Raises:
+            ConfigError: One of the two is there already, or ``cryptography`` is not installed.
+            StorageError: It cannot be written.
+        """
+        public = _public_path(path)
+        for each in (path, public):
+            if each.exists():
+                raise ConfigError(f"{each}: is there already; name another file for a new key")
+        try:
+            _write_private(path, _new_private())
+        except FileExistsError:
+            raise ConfigError(f"{path}: is there already; name another file for it") from None
+        key = cls.read(path)
+        write_whole(public, key.public.to_pem(), durable=True)
+        return key
+
+    @classmethod
+    def read(cls, path: Path) -> DeviceKey:
+        """Read a key that is there.
+
+        Raises:
+            ConfigError: It is not there, others may read it, it is no Ed25519 key, or
+                ``cryptography`` is not installed.
+        """
         try:
             from cryptography.hazmat.primitives import serialization
             from cryptography.hazmat.primitives.asymmetric import ed25519
         except ModuleNotFoundError as error:
             raise ConfigError(_NEEDS) from error
-        if not path.exists():
-            made = ed25519.Ed25519PrivateKey.generate()
-            _write_private(
-                path,
-                made.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-            )
-        private = serialization.load_pem_private_key(_read_private(path), None)
+        try:
+            private = serialization.load_pem_private_key(_read_private(path), None)
+        except (ValueError, TypeError) as error:  # cut, damaged, or under a password
+            raise ConfigError(
+                f"{path}: is no private key that can be read; a password is not asked for"
+            ) from error
         if not isinstance(private, ed25519.Ed25519PrivateKey):
-            raise ConfigError(f"{path}: is no Ed25519 key; move it away, a new one is made")
-        public = path.with_name(path.name + PUBLIC_SUFFIX)
-        if not public.exists():
-            write_whole(public, PublicKey(private.public_key().public_bytes_raw()).to_pem())
+            raise ConfigError(f"{path}: is no Ed25519 key; move it away, and make a new one")
         return cls(private)
 
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes."""
         return self._private.sign(message)
+
+
+def _public_path(path: Path) -> Path:
+    return path.with_name(path.name + PUBLIC_SUFFIX)
+
+
+def _new_private() -> bytes:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ModuleNotFoundError as error:
+        raise ConfigError(_NEEDS) from error
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _read_private(path: Path) -> bytes:
@@ -150,12 +196,19 @@ def _read_private(path: Path) -> bytes:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     if b"PRIVATE KEY" not in data:
-        raise ConfigError(f"{path}: is no private key in PEM form; move it away, a new one is made")
+        raise ConfigError(
+            f"{path}: is no private key in PEM form; move it away, and make a new one"
+        )
     return data
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    """Whole or not there, and never readable by others, not even for a moment."""
+    """Whole or not there, and never readable by others, not even for a moment.
+
+    Raises:
+        FileExistsError: There is one already.
+        StorageError: It cannot be written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -165,8 +218,9 @@ def _write_private(path: Path, data: bytes) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-        with suppress(FileExistsError):  # another process was first: its key stands
-            os.link(unfinished, path)
+        os.link(unfinished, path)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
