@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.settings_store import SettingsStore
+from ssn_edge_runtime.settings_store import SettingsStore, read_settings
 from ssn_edge_runtime.sinks.device_key import PUBLIC_SUFFIX, DeviceKey
 from ssn_edge_runtime.trust import sign_settings
 
@@ -64,6 +64,7 @@ def sign_file(path: Path, key: DeviceKey, *, serial: int | None = None) -> Signe
     if path.suffix == ".json":
         if serial is not None:
             raise ConfigError("--serial is for packages; settings have their version for it")
+        read_settings(path)  # before a lock file is made beside what is not there
         settings = SettingsStore(path).sign(lambda unsigned: sign_settings(key, unsigned))
         return Signed(
             path, "settings", settings.settings_id, key.key_id, settings.version, (key.key_id,)

@@ -25,6 +25,7 @@ VERBS = (
     "run",
     "info",
     "audit",
+    "sign",
     "replay",
     "review",
     "data check",
