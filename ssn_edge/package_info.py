@@ -186,7 +186,10 @@ def _signatures(package: Package, trust: Trust | None) -> tuple[SignatureReport,
 
 
 def _certificate(data: bytes) -> Mapping[str, object]:
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):  # for people alone: nothing is decided by it
+        return {}
     return document if isinstance(document, dict) else {}
 
 

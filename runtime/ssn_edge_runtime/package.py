@@ -25,6 +25,9 @@ MAX_MANIFEST_BYTES = 8 * 2**20
 MAX_SIGNATURE_BYTES = 64 * 2**10
 """Several signatures and their certificates; it lies outside the hashes, so it is kept small."""
 
+LONGEST_REFUSAL = 500
+"""Characters: a refusal quotes what the package holds, and goes into records and on screens."""
+
 
 class Package:
     """A model package, open for reading; safe to read from several threads.
@@ -74,7 +77,7 @@ class Package:
         except BaseException as error:
             file.close()
             if isinstance(error, PackageError):
-                raise type(error)(f"{path}: {error}") from error
+                raise type(error)(f"{path}: {_told(str(error))}") from error
             if isinstance(error, OSError):
                 raise PackageError(f"{path}: cannot be read ({error.strerror})") from error
             raise
@@ -195,6 +198,12 @@ def _content(file: BinaryIO, entry: ArchiveEntry) -> bytes:
     if len(data) != entry.size_bytes or zlib.crc32(data) != entry.crc32:
         raise PackageError(f"{entry.name} is damaged; {_COPY_AGAIN}")
     return data
+
+
+def _told(text: str) -> str:
+    """One short line, whatever a stranger's package made of it."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return plain if len(plain) <= LONGEST_REFUSAL else f"{plain[:LONGEST_REFUSAL]}..."
 
 
 def _signed_by(

@@ -289,6 +289,17 @@ def test_an_unknown_schema_is_refused(
     assert "has schema 4, this ssn-edge reads 3" in refused(stored(contents))
 
 
+@pytest.mark.parametrize("schema", ["x" * 100_000, "\x1b[2J\u2028", [[1] * 10_000]])
+def test_a_refusal_is_one_short_line_whatever_the_package_says(
+    schema: object, package_contents: Contents, refused: Callable[[bytes], str]
+) -> None:
+    data = canonical_json({"schema": schema})
+    message = refused(stored([("manifest.json", data), *all_contents(package_contents)[1:]]))
+    assert "has schema" in message
+    assert message.isprintable()
+    assert len(message) < 1000
+
+
 def test_a_model_that_needs_other_files_is_refused(
     package_contents: Contents,
     tiny_model: Callable[..., onnx.ModelProto],

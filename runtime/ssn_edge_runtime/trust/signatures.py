@@ -120,7 +120,7 @@ def signatures_from_json(data: bytes) -> tuple[PackageSignature, ...]:
         )
     if canonical != data:
         raise _refusal("is not in its canonical form")
-    fields = Fields(document, "signature.json", refusal=_refusal)
+    fields = Fields(document, "the file", refusal=_refusal)
     fields.whole("schema")
     listed = fields.items("signatures")
     fields.done()
