@@ -12,6 +12,7 @@ import typer
 import ssn_edge
 from ssn_edge.cli import (
     audit,
+    backup,
     benchmark,
     build,
     calibrate,
@@ -57,6 +58,8 @@ for verb in (
     verify.verify,
     info.info,
     sign.sign,
+    backup.backup,
+    backup.restore,
     audit.audit,
     replay.replay,
     review.review,

@@ -26,6 +26,8 @@ VERBS = (
     "info",
     "audit",
     "sign",
+    "backup",
+    "restore",
     "replay",
     "review",
     "data check",
