@@ -223,6 +223,20 @@ class Inspector:
             self._trust.take_settings(self._package_id, signed_by)
         self._in_force = in_force
 
+    def note_taken(self) -> None:
+        """Note what judges now as taken, where opening it did not (`Trust.notes_taken`).
+
+        Raises:
+            ConfigError: What was taken before cannot be read.
+            StorageError: It cannot be noted.
+        """
+        if self._trust is None or self._package is None or self._package.signed_by is None:
+            return
+        self._trust = replace(self._trust, notes_taken=True)
+        self._trust.take_package(self._manifest.name, self._package.signed_by)
+        if self.settings is not None:
+            self._trust.take_settings(self._package_id, self._trust.check_settings(self.settings))
+
     def warm_up(self) -> None:
         """Run the engine once on a blank input: done at opening, and worth it after idle time.
 

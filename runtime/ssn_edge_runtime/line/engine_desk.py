@@ -93,8 +93,22 @@ class EngineDesk:
             and len(self._jobs) < self._depth
         )
 
-    def start(self, now_ns: int) -> None:
-        """Start the worker, with sight of every camera's memory."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is in the worker's hands."""
+        return not self._jobs
+
+    def exchange(self, worker: WorkerProcess, identity: JudgeIdentity) -> WorkerProcess:
+        """Have another worker judge from the next part on; returns the one before.
+
+        No job may be in hand: each answer is held against what it was judged with.
+        """
+        assert self.is_idle
+        before, self.worker, self.identity = self.worker, worker, identity
+        return before
+
+    def start(self, now_ns: int, worker: WorkerProcess | None = None) -> None:
+        """Start a worker, or the one that judges, with sight of every camera's memory."""
         memories = [camera.reader_memory for camera in self._cameras.values()]
         fds = [camera.reader_fd for camera in self._cameras.values()]
         kept = self._options.pictures
@@ -104,7 +118,7 @@ class EngineDesk:
             "pictures_keep": None if kept is None else kept.keep.value,
             **self._options.asks(below=2),
         }
-        self.worker.start(setup, fds, now_ns)
+        (worker or self.worker).start(setup, fds, now_ns)
 
     def enqueue(self, part: Part) -> None:
         """Put a part with its frame in line."""
@@ -147,6 +161,7 @@ class EngineDesk:
         fate = self._ledger.judged(number, decision, now_ns)
         if fate is JobFate.DECIDED:
             job.part.defect_count = count
+            job.part.judge = self.identity
             job.part.pictures = picture_names(message, job.part.sequence)
         return fate, decision
 

@@ -116,6 +116,9 @@ def serve(
             link.busy(False)
             link.send("settings", **told)
             continue
+        if message.kind == "settled":
+            settle_package(judge)
+            continue
         if message.kind != "job":
             continue
         link.busy(True)
@@ -167,6 +170,17 @@ def take_settings(judge: Judge, message: Message) -> dict[str, object]:
     except Exception as error:  # noqa: BLE001 - the old ones stay in force, and the line goes on
         return {"refused": " ".join(str(error).split())[:500] or repr(error)[:500]}
     return {"refused": None, **in_force(judge)}
+
+
+def settle_package(judge: Judge) -> None:
+    """Note that what judges has proved itself: an older one is no longer taken."""
+    note = getattr(judge, "note_taken", None)
+    if note is None:
+        return
+    try:
+        note()
+    except SsnEdgeError as error:  # the line goes on; the next start takes the older one, too
+        logger.warning("that the package was taken cannot be noted: %s", error)
 
 
 def in_force(judge: Judge) -> dict[str, object]:

@@ -77,12 +77,14 @@ class Trust:
         state: File of the newest that was taken; None to notice no older ones.
         minimum_serial: Packages below it are refused, whatever their name.
         allows_older: Someone said that an older one may come back.
+        notes_taken: Whether what is opened is noted; else `Inspector.note_taken` does so, later.
     """
 
     keys: Path
     state: Path | None = None
     minimum_serial: int = 0
     allows_older: bool = False
+    notes_taken: bool = True
 
     def verify_package(self, package_id: str, data: bytes | None) -> SignedBy:
         """Who signed a package, with the highest serial of those who count.
@@ -184,13 +186,13 @@ class Trust:
             ConfigError: What was taken before cannot be read.
             StorageError: It cannot be noted.
         """
-        if self.state is not None:
+        if self.state is not None and self.notes_taken:
             state = TrustState(self.state)
             state.take_package(name, signed_by.serial, goes_back=self.allows_older)
 
     def take_settings(self, package_id: str, signed_by: SignedBy) -> None:
         """Note that settings are in force now; see `take_package`."""
-        if self.state is not None:
+        if self.state is not None and self.notes_taken:
             state = TrustState(self.state)
             state.take_settings(package_id, signed_by.serial, goes_back=self.allows_older)
 
@@ -201,6 +203,7 @@ class Trust:
             "state": None if self.state is None else str(self.state.absolute()),
             "minimum_serial": self.minimum_serial,
             "allows_older": self.allows_older,
+            "notes_taken": self.notes_taken,
         }
 
     @classmethod
@@ -212,6 +215,7 @@ class Trust:
             None if state is None else Path(str(state)),
             int(str(document["minimum_serial"])),
             document["allows_older"] is True,
+            document["notes_taken"] is True,
         )
 
     def _accepted(self) -> Accepted:
