@@ -78,7 +78,7 @@ class SettingsStore:
         Raises:
             ConfigError: One of them cannot be used.
         """
-        return tuple(read_settings(self._kept(version)) for version in self._versions())
+        return tuple(read_settings(self.kept(version)) for version in self._versions())
 
     def save(self, change: Callable[[DeviceSettings | None], DeviceSettings]) -> DeviceSettings:
         """Make the next version of the settings in force and put it in their place.
@@ -115,7 +115,7 @@ class SettingsStore:
             )
             data = settings_to_json(settings)
             # The kept version first: what is in force can always be brought back.
-            write_whole(self._kept(settings.version), data, durable=True)
+            write_whole(self.kept(settings.version), data, durable=True)
             write_whole(self.path, data, durable=True)
             self._retire(settings.version)
         return settings
@@ -137,7 +137,7 @@ class SettingsStore:
             StorageError: The disk does not take it; the settings in force stay so.
         """
         with self._lock():
-            path = self._kept(self._version_before() if version is None else version)
+            path = self.kept(self._version_before() if version is None else version)
             if not path.exists():
                 kept = ", ".join(map(str, self._versions())) or "none"
                 raise ConfigError(f"{path}: is not kept; versions {kept} are")
@@ -157,7 +157,7 @@ class SettingsStore:
             settings = read_settings(self.path)
             signed = replace(settings, signature=signature_of(settings))
             data = settings_to_json(signed)
-            kept = self._kept(settings.version)
+            kept = self.kept(settings.version)
             # A file that was signed elsewhere may have another version's name in the way.
             if kept.exists() and read_settings(kept).settings_id == signed.settings_id:
                 write_whole(kept, data, durable=True)
@@ -173,11 +173,12 @@ class SettingsStore:
         if current is None or current.previous_id is None:
             raise ConfigError(f"{self.path}: there is no older version to go back to")
         for version in reversed(self._versions()):
-            if read_settings(self._kept(version)).settings_id == current.previous_id:
+            if read_settings(self.kept(version)).settings_id == current.previous_id:
                 return version
         raise ConfigError(f"{self.path}: the version before is no longer kept")
 
-    def _kept(self, version: int) -> Path:
+    def kept(self, version: int) -> Path:
+        """Where a version is kept, whether it is there or not."""
         return self.path.with_name(f"settings-{version}.json")
 
     def _versions(self) -> list[int]:
@@ -188,7 +189,7 @@ class SettingsStore:
         for version in self._versions():
             if version <= newest - VERSIONS_KEPT:
                 with contextlib.suppress(OSError):
-                    self._kept(version).unlink()
+                    self.kept(version).unlink()
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

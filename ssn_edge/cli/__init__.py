@@ -23,6 +23,7 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    package,
     replay,
     reproduce,
     review,
@@ -68,6 +69,7 @@ for verb in (
     app.command()(verb)
 app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="settings")
+app.add_typer(package.app, name="package")
 app.add_typer(service.app, name="service")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 

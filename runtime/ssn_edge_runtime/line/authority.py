@@ -261,6 +261,10 @@ class Authority:
             self._take_changes()
         self._wake()
 
+    def package(self) -> tuple[str | None, bool]:
+        """The id of the package that judges, and whether it has proved itself."""
+        return self._swaps.judging, self._swaps.is_settled
+
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""
         self._stop_asked = True

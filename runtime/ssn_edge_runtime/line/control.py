@@ -10,6 +10,7 @@
     recipe brass                recipe brass                    (in force from the next frame on)
     recipe                      recipe                          (the general settings)
     package PATH [SETTINGS]     package ID                      (judges from the next part on)
+    package                     package ID settled              (or probation: it may go back)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -133,6 +134,9 @@ class _Talk:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
+        elif words == ["package"]:
+            package_id, is_settled = self._authority.package()
+            self.say(f"package {package_id} {'settled' if is_settled else 'probation'}")
         elif words[0] == "package" and len(words) in (2, 3):
             self._owed += 1
             self._authority.use_package(
@@ -150,7 +154,7 @@ class _Talk:
         else:
             self.say(
                 "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', "
-                "'package PATH [SETTINGS]', 'state' or 'status' is wanted, ID a number above 0"
+                "'package [PATH [SETTINGS]]', 'state' or 'status' is wanted, ID a number above 0"
             )
 
     def _swapped(self, package_id: str | None, refusal: str | None) -> None:

@@ -126,6 +126,16 @@ class PackageSwaps:
         """Whether the engine before could judge again."""
         return self._standby is not None
 
+    @property
+    def judging(self) -> str | None:
+        """The id of the package that judges now; None before one does."""
+        return None if self._engine.identity is None else self._engine.identity.package_id
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what judges has proved itself, and nothing else is on its way."""
+        return not (self._standby or self._candidate or self._waiting)
+
     def owns(self, worker: WorkerProcess) -> bool:
         """Whether a worker is one of these."""
         return any(each is worker for each in self.workers)
