@@ -9,7 +9,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -395,6 +397,49 @@ def test_parts_that_turn_bad_never_bring_the_old_package_back_and_settings_come_
     lines = simulated_line.read_lines(tmp_path / "out")
     of_new = [each for each in lines if each.get("package_id") == new_id and "verdict" in each]
     assert {each["settings_id"] for each in of_new} == {new[0].settings_id}
+
+
+@pytest.mark.parametrize(
+    "swaps", [pytest.param(6, id="short"), pytest.param(100, id="long", marks=pytest.mark.soak)]
+)
+def test_swaps_under_kills_leave_each_part_one_record_of_the_package_that_judged_it(
+    tmp_path: Path,
+    nothing_is_left: None,
+    package_path: Path,
+    other: Path,
+    images: list[ByteImage],
+    line: Callable[..., Authority],
+    swaps: int,
+) -> None:
+    truths = dict(truth(each, images) for each in (package_path, other))
+    random, told = Random(11), []
+    authority = line()
+
+    def work() -> None:
+        for number in range(swaps):
+            future: Future[Answer] = Future()
+            authority.use_package(
+                str((other, package_path)[number % 2]),
+                asked_by="the test",
+                on_done=lambda *told, future=future: future.set_result(told),  # type: ignore[misc]
+            )
+            for _ in range(random.randrange(4)):
+                threading.Event().wait(random.uniform(0.0, 0.5))
+                victim = random.choice(list(engines(authority).values()) or [0])
+                with suppress(ProcessLookupError):
+                    if victim:
+                        os.kill(victim, random.choice([signal.SIGKILL, signal.SIGSTOP]))
+            told.append(future.result(90))
+            threading.Event().wait(random.uniform(0.0, 0.8))
+        wait_for(lambda: authority.package()[1])
+        wait_for(lambda: len(engines(authority)) == 1)
+        threading.Event().wait(0.5)
+
+    while_running(authority, work)
+    judged = check(tmp_path / "out", truths)
+    assert len(told) == swaps
+    assert len(judged) > 20
+    assert judged[-1] == authority.package()[0]
 
 
 def test_a_signed_line_takes_no_stranger_and_notes_what_it_took_once_that_has_proved_itself(
