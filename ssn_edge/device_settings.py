@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssn_edge.region_files import region_from_file, region_text
+from ssn_edge.zone_settings import ZoneChange, changed_zones, zone_lines
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
-from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.in_force import put_in_force
 from ssn_edge_runtime.manifest import Risk
-from ssn_edge_runtime.region import Polygon, Region, mask_from_png
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
-from ssn_edge_runtime.settings_json import polygon_from_list, short_id
 from ssn_edge_runtime.settings_store import SettingsStore
-from ssn_edge_runtime.strict_json import Fields
 from ssn_edge_runtime.supervision import ShiftCalendar
 
 
@@ -42,6 +38,7 @@ class SettingsChange:
         note: Why, for people.
         is_new: Begin anew, in place of changing the settings that are there.
         risk: What the thresholds were fitted for; None for those that a person sets.
+        zone: A part of the frame with thresholds of its own; None for no change of one.
     """
 
     package: Path
@@ -57,6 +54,7 @@ class SettingsChange:
     note: str = ""
     is_new: bool = False
     risk: Risk | None = None
+    zone: ZoneChange | None = None
 
 
 def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
@@ -145,8 +143,9 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
     for name, precisions, region in parts:
         for precision, fitted in precisions.items():
             lines.append(f"  {name}{precision}: {_fitted_text(fitted)}")
+            lines += [f"  {name}{precision}, {text}" for text in zone_lines(fitted.zones)]
         if region is not None:
-            lines.append(f"  {name}region: {_region_text(region)}")
+            lines.append(f"  {name}region: {region_text(region)}")
     if not settings.precisions:
         lines.append("  thresholds: the package's own")
     line = settings.line
@@ -181,12 +180,6 @@ def _fitted_text(fitted: Fitted) -> str:
     )
 
 
-def _region_text(region: Region) -> str:
-    height, width = region.frame_size_hw
-    what = region.mask_file or f"{len(region.include)} polygons, {len(region.exclude)} holes"
-    return f"{what} on {width} x {height} pixels"
-
-
 def _changed(
     base: DeviceSettings,
     change: SettingsChange,
@@ -198,10 +191,13 @@ def _changed(
     if change.recipe is not None and change.recipe not in base.recipes:
         own = Recipe()
     precisions = dict(own.precisions)
-    fitted = _fitted(base, change, inspector)
+    fitted = _fitted(base, change, inspector, own, folder, made)
     if fitted is not None:
         precisions[inspector.precision] = fitted
-    region = own.region if change.region is None else _region(change.region, folder, made)
+    region = own.region
+    if change.region is not None:
+        is_none = change.region == Path()
+        region = None if is_none else region_from_file(change.region, folder, made)
     settings = replace(base, note=change.note, line=replace(base.line, **change.line))
     if change.recipe is None:
         return replace(settings, precisions=precisions, region=region)
@@ -209,7 +205,14 @@ def _changed(
     return replace(settings, recipes=recipes)
 
 
-def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) -> Fitted | None:
+def _fitted(
+    base: DeviceSettings,
+    change: SettingsChange,
+    inspector: Inspector,
+    own: Recipe,
+    folder: Path,
+    made: list[Path],
+) -> Fitted | None:
     """Thresholds of the precision that runs; None where neither are set nor were."""
     recipe = change.recipe if change.recipe in base.recipes else None
     before = base.fitted(inspector.precision, recipe)
@@ -232,11 +235,20 @@ def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) 
         if len(change.review) not in (0, 2):
             raise ConfigError("the review zone is two logits, such as 1.5,2.5")
         review = ReviewZone(*change.review) if change.review else None
+    zones = changed_zones(
+        before.zones,
+        change.zone,
+        elsewhere=own.precisions.values(),
+        frame_size_hw=inspector.manifest.frame_size_hw,
+        folder=folder,
+        made=made,
+    )
+    is_same = (thresholds, review, zones) == (old, before.review, dict(before.zones))
     # A threshold that a person moved no longer carries the promise, nor does it with another region
-    # to be judged, or with other scores to be reviewed.
-    is_as_fitted = (thresholds, review) == (old, before.review) and change.region is None
+    # to be judged, in another zone, or with other scores to be reviewed.
+    is_as_fitted = is_same and change.region is None
     risk = before.risk if is_as_fitted and change.risk is None else change.risk
-    if not is_held and change.risk is None and (thresholds, review) == (old, before.review):
+    if not is_held and change.risk is None and is_same:
         return None
     return Fitted(
         thresholds,
@@ -244,38 +256,5 @@ def _fitted(base: DeviceSettings, change: SettingsChange, inspector: Inspector) 
         inspector.engine_sha256,
         review=review,
         risk=risk,
+        zones=zones,
     )
-
-
-def _region(path: Path, folder: Path, made: list[Path]) -> Region | None:
-    if path == Path():
-        return None
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.suffix.lower() != ".json":
-        mask = mask_from_png(data, str(path))
-        target = folder / f"region-{short_id(data)}.png"
-        if not target.exists():
-            write_whole(target, data, durable=True)
-            made.append(target)
-        height, width = mask.shape
-        return Region(
-            (height, width), mask_file=target.name, mask_sha256=hashlib.sha256(data).hexdigest()
-        )
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not JSON") from error
-    fields = Fields(document, str(path), refusal=ConfigError)
-    height, width = (int(side) for side in fields.numbers("frame_size_hw", 2))
-    names = fields.names()
-    include = _polygons(fields, "include") if "include" in names else ()
-    exclude = _polygons(fields, "exclude") if "exclude" in names else ()
-    fields.done()
-    return Region((height, width), include=include, exclude=exclude)
-
-
-def _polygons(fields: Fields, key: str) -> tuple[Polygon, ...]:
-    return tuple(polygon_from_list(each) for each in fields.items(key))

@@ -6,20 +6,16 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from ssn_edge.line_outlets import outlets_of
 from ssn_edge.line_request import LineRequest
 from ssn_edge.line_settings import GuardedSettings
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
-from ssn_edge_runtime.line.options import (
-    TriggerKind,
-    device_command,
-    package_command,
-)
+from ssn_edge_runtime.line.options import device_command, package_command
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.line.workers import WAITING
 from ssn_edge_runtime.record import DecisionRecord
-from ssn_edge_runtime.server.line_server import LineServerProcess
 from ssn_edge_runtime.sinks.device_key import DeviceKey
 from ssn_edge_runtime.sinks.follow import FollowerProcess
 from ssn_edge_runtime.sinks.housekeeping import Housekeeping
@@ -63,17 +59,7 @@ def run_guarded(
             opened.enter_context(
                 FollowerProcess(request.output, sqlite=request.sqlite, csv=request.csv)
             )
-        server = None
-        if request.listen is not None and request.control_path is not None:
-            server = opened.enter_context(
-                LineServerProcess(
-                    request.listen,
-                    request.control_path.absolute(),
-                    deadline_ms=request.deadline_ms,
-                    takes_triggers=request.line_options().trigger is TriggerKind.SOFTWARE,
-                    on_message=on_message,
-                )
-            )
+        outlets = [opened.enter_context(each) for each in outlets_of(request, on_message)]
         journal = request.journal(key)
         opened.callback(journal.close)
         housekeeping = opened.enter_context(
@@ -111,8 +97,8 @@ def run_guarded(
         def on_status(status: LineStatus) -> None:
             nonlocal said, said_cause
             supervisor.still_here()
-            if server is not None:
-                server.look()
+            for outlet in outlets:
+                outlet.look()
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()

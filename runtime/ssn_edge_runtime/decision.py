@@ -16,6 +16,7 @@ import numpy as np
 from ssn_edge_runtime.arrays import BoolMask, FloatArray
 from ssn_edge_runtime.defects import Defect, find_defects
 from ssn_edge_runtime.errors import ConfigError, ScoreError
+from ssn_edge_runtime.judged_zones import JudgedZones
 from ssn_edge_runtime.normalised import normalised_score
 from ssn_edge_runtime.preprocess import Geometry, mask_to_frame
 
@@ -239,7 +240,7 @@ class Decision:
         score: Normalised anomaly score in [0, 1]; 0.5 is the threshold. None where there is none.
         raw_score: The logit, or the sum of both logits, behind it.
         threshold: What it was compared with.
-        pixel_threshold: The logit that the mask was made with.
+        pixel_threshold: The logit that the mask was made with; with zones the lowest of theirs.
         classification_logit: The classification head's logit, whichever score decided.
         map_max_logit: The map maximum, whichever score decided.
         defects: Connected regions of the mask, largest first, in camera pixels.
@@ -253,6 +254,8 @@ class Decision:
         recipe: Which of their recipes.
         brightness: Mean level of the network input over its channels, 0 to 255; None where none
             was measured.
+        zone: Whose raw score and threshold these are: of all, the highest above its threshold. None
+            for the rest of the frame, and without zones.
     """
 
     verdict: Verdict
@@ -273,6 +276,7 @@ class Decision:
     settings_id: str | None = None
     recipe: str | None = None
     brightness: float | None = None
+    zone: str | None = None
 
     def camera_mask(self) -> BoolMask | None:
         """The defect mask in camera pixels, (H, W) bool; None where no mask was computed."""
@@ -297,6 +301,8 @@ def decide(
     frame_size_hw: tuple[int, int],
     review: ReviewZone | None = None,
     region_mask: BoolMask | None = None,
+    brightness: float | None = None,
+    zones: JudgedZones | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Decision:
     """Turn one frame's scores, map and mask into a verdict and its defects.
@@ -310,48 +316,66 @@ def decide(
         review: Scores that a person is to look at; None for none.
         region_mask: What the engine was told to judge, (h, w) bool; None for everywhere. The
             classification head's logit is of the whole picture all the same.
+        brightness: Of the network input, for the record.
+        zones: Parts of what is judged with thresholds of their own, and the rest; then the engine's
+            mask is of their lowest pixel threshold. None for the same thresholds everywhere.
         on_stage: Told the name of each stage when it ends, `threshold` and `defects`, for timing.
 
     Returns:
         `fail` if a region is at least the minimum area where one is set; else `unknown` if the raw
         score lies in the review zone; else `fail` if it is at or above the image threshold; else
-        `pass`.
+        `pass`. With zones, the score and the threshold are those of the zone, or the rest, whose
+        score is the highest above its threshold, and the review zone lies about that threshold as
+        it does about the general one; a region of the mask meets the smallest minimum area of the
+        zones that it touches.
 
     Raises:
         ScoreError: A value is NaN, infinite or out of range, a shape is wrong, or the maximum or
             the mask contradicts the map; the inspector turns it into `unknown`.
     """
-    _check(judgement, geometry, thresholds.pixel, region_mask)
+    pixel_threshold = thresholds.pixel if zones is None else zones.lowest_pixel
+    _check(judgement, geometry, pixel_threshold, region_mask)
     anomaly_map = np.array(judgement.anomaly_map, dtype=np.float32)
     mask = np.array(judgement.defect_mask, dtype=np.bool_)
-    raw_score = float(judgement.logit(rule))
+    raw_score, threshold, zone = float(judgement.logit(rule)), thresholds.image, None
+    if zones is not None:
+        _check_zones(zones, geometry, region_mask)
+        mask = zones.mask(anomaly_map, mask)
+        if rule.method is not ScoringMethod.CLASSIFICATION:  # that score is of the whole picture
+            deciding, raw_score = zones.deciding(
+                anomaly_map,
+                float(judgement.map_max_logit),
+                lambda map_max: float(rule.score(judgement.classification_logit, map_max)),
+            )
+            threshold, zone = deciding.image, deciding.name
     if on_stage is not None:
         on_stage("threshold")
     defects = find_defects(
         mask,
-        anomaly_map,
-        pixel_threshold=thresholds.pixel,
+        anomaly_map if zones is None else zones.levelled(anomaly_map),
+        pixel_threshold=pixel_threshold,
         region_xywh=geometry.region_xywh(frame_size_hw),
+        min_areas=None if zones is None else zones.min_areas,
     )
     if on_stage is not None:
         on_stage("defects")
-    too_large = thresholds.min_area_px is not None and any(
-        defect.area_px >= thresholds.min_area_px for defect in defects
-    )
+    too_large = any(_is_too_large(defect, thresholds, zones) for defect in defects)
     verdict, reason, detail = Verdict.PASS, Reason.NONE, ""
-    if not too_large and review is not None and review.holds(raw_score):
+    # The review zone lies about the general threshold: it goes with the threshold that decides.
+    is_for_review = review is not None and review.holds(raw_score - (threshold - thresholds.image))
+    if not too_large and is_for_review:
         verdict, reason = Verdict.UNKNOWN, Reason.REVIEW
         detail = f"the score {raw_score:.4g} is for a person to review"
-    elif raw_score >= thresholds.image or too_large:
+    elif raw_score >= threshold or too_large:
         verdict, reason = Verdict.FAIL, Reason.DEFECT
     return Decision(
         verdict=verdict,
         reason=reason,
         detail=detail,
-        score=normalised_score(raw_score, thresholds.image),
+        score=normalised_score(raw_score, threshold),
         raw_score=raw_score,
-        threshold=thresholds.image,
-        pixel_threshold=thresholds.pixel,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
         classification_logit=float(judgement.classification_logit),
         map_max_logit=float(judgement.map_max_logit),
         defects=defects,
@@ -359,7 +383,22 @@ def decide(
         anomaly_map=anomaly_map,
         geometry=geometry,
         frame_size_hw=frame_size_hw,
+        brightness=brightness,
+        zone=zone,
     )
+
+
+def _is_too_large(defect: Defect, thresholds: Thresholds, zones: JudgedZones | None) -> bool:
+    """Whether a region fails the part whatever its score."""
+    least = thresholds.min_area_px if zones is None else defect.min_area_px
+    return least is not None and defect.area_px >= least
+
+
+def _check_zones(zones: JudgedZones, geometry: Geometry, region_mask: BoolMask | None) -> None:
+    """A pixel that is judged and lies in no zone would never fail."""
+    judged = np.ones(geometry.input_size_hw, np.bool_) if region_mask is None else region_mask
+    if not np.array_equal(zones.judged, judged):
+        raise ScoreError("the zones are not of what the engine was told to judge")
 
 
 def _check(

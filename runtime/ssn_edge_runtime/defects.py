@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -24,12 +25,15 @@ class Defect:
         area_px: Area in camera pixels.
         peak: Largest pixel score of the region, in [0, 1]; 0.5 is the pixel threshold.
         mean: Mean logit of the region, on the same scale.
+        min_area_px: Area, in camera pixels, from which on it fails the part, where zones say so;
+            None for none, and without zones.
     """
 
     box_xyxy: tuple[int, int, int, int]
     area_px: float
     peak: float
     mean: float
+    min_area_px: float | None = None
 
 
 def find_defects(
@@ -38,6 +42,7 @@ def find_defects(
     *,
     pixel_threshold: float,
     region_xywh: tuple[int, int, int, int],
+    min_areas: npt.NDArray[np.float64] | None = None,
 ) -> tuple[Defect, ...]:
     """List the 8-connected regions of a mask, largest first.
 
@@ -46,6 +51,8 @@ def find_defects(
         anomaly_map: (h, w) float32 logits of the same frame.
         pixel_threshold: The logit that the mask was made with.
         region_xywh: The part of the frame, in camera pixels, that the mask covers.
+        min_areas: Minimum area by pixel, (h, w) float64, infinite for none: a region meets the
+            smallest that it touches. None for none at all.
     """
     if not mask.any():
         return ()
@@ -72,6 +79,9 @@ def find_defects(
     logits = anomaly_map.ravel().take(pixels).astype(np.float64)
     peaks = np.maximum.reduceat(logits, before[starts])
     means = np.add.reduceat(logits, before[starts]) / areas
+    limits = np.full(len(areas), np.inf)
+    if min_areas is not None:
+        limits = np.minimum.reduceat(min_areas.ravel().take(pixels), before[starts])
     # Whole numbers: 180 * (432 / 320) is above 243, and its ceiling outside.
     found = (
         x0 + left * region_width // mask_width,
@@ -81,6 +91,7 @@ def find_defects(
         areas,
         peaks,
         means,
+        limits,
     )
     region_area, mask_area = region_width * region_height, mask_width * mask_height
     largest_first = np.argsort(-areas, kind="stable")
@@ -91,8 +102,9 @@ def find_defects(
             area_px=area * region_area / mask_area,
             peak=normalised_score(peak, pixel_threshold),
             mean=normalised_score(mean, pixel_threshold),
+            min_area_px=limit if math.isfinite(limit) else None,
         )
-        for x_left, y_top, x_right, y_bottom, area, peak, mean in zip(
+        for x_left, y_top, x_right, y_bottom, area, peak, mean, limit in zip(
             *(each[largest_first].tolist() for each in found), strict=True
         )
     )

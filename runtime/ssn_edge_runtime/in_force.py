@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_edge_runtime.arrays import BoolMask
 from ssn_edge_runtime.decision import ReviewZone, ScoringMethod, Thresholds
 from ssn_edge_runtime.errors import ConfigError, EngineError
+from ssn_edge_runtime.judged_zones import JudgedZones
 from ssn_edge_runtime.manifest import Manifest
-from ssn_edge_runtime.settings import DeviceSettings
+from ssn_edge_runtime.region import Region
+from ssn_edge_runtime.settings import DeviceSettings, Fitted
+from ssn_edge_runtime.zones import Zone, judged_zones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,10 +24,11 @@ class InForce:
         thresholds: The cut-offs.
         review: Scores for a person.
         region_mask: The graph's, (h, w) bool; None for everywhere.
-        region_frame_size_hw: Frames that the region was drawn on; others are refused.
+        region_frame_size_hw: Frames that region and zones were drawn on; others are refused.
         settings_id: Of the device settings; None for the package's own thresholds.
         settings: They themselves.
         recipe: Its name.
+        zones: Parts of the frame with thresholds of their own; None for none.
     """
 
     thresholds: Thresholds
@@ -33,6 +38,12 @@ class InForce:
     settings_id: str | None = None
     settings: DeviceSettings | None = None
     recipe: str | None = None
+    zones: JudgedZones | None = None
+
+    @property
+    def engine_pixel(self) -> float:
+        """The pixel threshold that the engine is given: the lowest of all."""
+        return self.thresholds.pixel if self.zones is None else self.zones.lowest_pixel
 
 
 def put_in_force(
@@ -56,11 +67,11 @@ def put_in_force(
         engine: The engine's name.
         engine_sha256: Its identity.
         recipe: Which recipe; None for the general settings.
-        folder: Where the settings are, and a region's mask file beside them.
+        folder: Where the settings are, and mask files beside them.
 
     Raises:
-        ConfigError: They are for another package, hold no such recipe, or a region that cannot be
-            used.
+        ConfigError: They are for another package, hold no such recipe, or a region or zones that
+            cannot be used.
         EngineError: They were fitted on another engine, or for other precisions only.
     """
     name = f"settings version {settings.version} ({settings.settings_id[:12]})"
@@ -88,30 +99,65 @@ def put_in_force(
                 "over: ssn-edge settings set"
             )
         thresholds, review = fitted.thresholds, fitted.review
-    if region is None:
-        return InForce(
-            thresholds, review, settings_id=settings.settings_id, settings=settings, recipe=recipe
-        )
-    if manifest.scoring_rule.method is ScoringMethod.CLASSIFICATION and (
-        thresholds.min_area_px is None
-    ):
-        raise ConfigError(
-            f"{name} have a region, but this package scores by classification, which sees the "
-            "whole picture: it would change nothing; set a minimum area, or crop with --roi in "
-            "training"
-        )
-    if manifest.frame_size_hw is not None and manifest.frame_size_hw != region.frame_size_hw:
-        (height, width), (own_height, own_width) = region.frame_size_hw, manifest.frame_size_hw
-        raise ConfigError(
-            f"{name} have a region that was drawn on {width} x {height} pixels, the package's "
-            f"frames have {own_width} x {own_height}; draw it again"
-        )
+    zones = _zones(name, settings, manifest, fitted, precision=precision, recipe=recipe)
+    if region is not None:
+        _check_region(name, "a region", region, manifest)
+        areas = [thresholds.min_area_px, *(zone.min_area_px for zone in zones.values())]
+        if manifest.scoring_rule.method is ScoringMethod.CLASSIFICATION and not any(areas):
+            raise ConfigError(
+                f"{name} have a region, but this package scores by classification, which sees the "
+                "whole picture: it would change nothing; set a minimum area, or crop with --roi in "
+                "training"
+            )
+    drawn = [zone.region for zone in zones.values()] if region is None else [region]
     return InForce(
         thresholds,
         review,
-        region_mask=region.network_mask(manifest.geometry, folder),
-        region_frame_size_hw=region.frame_size_hw,
+        region_mask=None if region is None else region.network_mask(manifest.geometry, folder),
+        region_frame_size_hw=drawn[0].frame_size_hw if drawn else None,
         settings_id=settings.settings_id,
         settings=settings,
         recipe=recipe,
+        zones=judged_zones(
+            zones, thresholds, region=region, geometry=manifest.geometry, folder=folder
+        )
+        if zones
+        else None,
     )
+
+
+def _zones(
+    name: str,
+    settings: DeviceSettings,
+    manifest: Manifest,
+    fitted: Fitted | None,
+    *,
+    precision: str,
+    recipe: str | None,
+) -> Mapping[str, Zone]:
+    """The zones of a precision, none of them left behind with another one."""
+    zones: Mapping[str, Zone] = {} if fitted is None else fitted.zones
+    missing = sorted(settings.zones_of(recipe, but=precision) - set(zones))
+    if missing:
+        raise EngineError(
+            f"{name} hold zone {missing[0]} for another precision and not for {precision}; set it "
+            f"for this one, too: ssn-edge settings set --precision {precision} --zone {missing[0]}"
+        )
+    for zone_name, zone in zones.items():
+        _check_region(name, f"zone {zone_name}", zone.region, manifest)
+        if manifest.scoring_rule.method is ScoringMethod.CLASSIFICATION and zone.image is not None:
+            raise ConfigError(
+                f"{name} have an image threshold in zone {zone_name}, but this package scores by "
+                "classification, which sees the whole picture; set a pixel threshold and a minimum "
+                "area there, or export with --scoring map_max"
+            )
+    return zones
+
+
+def _check_region(name: str, what: str, region: Region, manifest: Manifest) -> None:
+    if manifest.frame_size_hw is not None and manifest.frame_size_hw != region.frame_size_hw:
+        (height, width), (own_height, own_width) = region.frame_size_hw, manifest.frame_size_hw
+        raise ConfigError(
+            f"{name} have {what} that was drawn on {width} x {height} pixels, the package's "
+            f"frames have {own_width} x {own_height}; draw it again"
+        )

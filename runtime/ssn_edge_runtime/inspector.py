@@ -6,7 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from ssn_edge_runtime.engines.cache import EngineCache
 from ssn_edge_runtime.errors import ConfigError, ScoreError, SsnEdgeError
 from ssn_edge_runtime.frame_checks import check_input, measure_input
 from ssn_edge_runtime.in_force import InForce, put_in_force
+from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
@@ -169,13 +171,61 @@ class Inspector:
             TypeError: The frame is not an array.
             RuntimeError: The inspector is closed.
         """
-        if frame is not None and not isinstance(frame, np.ndarray):
-            raise TypeError(f"a frame must be a NumPy array, this one is a {type(frame).__name__}")
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
+        return self.judge_prepared(self.prepare(frame))
+
+    def prepare(self, frame: ByteImage | None) -> PreparedFrame:
+        """The first half of `inspect`: everything before the engine, in whatever thread.
+
+        The next frame can so be prepared while the engine works on this one.
+
+        Args:
+            frame: As `inspect` takes it; it is only read, and not after the call.
+
+        Raises:
+            TypeError: The frame is not an array.
+        """
+        if frame is not None and not isinstance(frame, np.ndarray):
+            raise TypeError(f"a frame must be a NumPy array, this one is a {type(frame).__name__}")
         timings = _Stopwatch()
+        if frame is None:
+            return PreparedFrame(unknown(Reason.NO_FRAME, "there is no frame"), timings.stop())
+        failure = Reason.BAD_FRAME  # what it is if something is wrong now
+        try:
+            check_frame(frame)
+            failure = Reason.FRAME_SIZE
+            frame_size_hw = (frame.shape[0], frame.shape[1])
+            self._check_frame_size(frame_size_hw)
+            failure = Reason.BAD_FRAME
+            pixels = preprocess(frame, self.geometry)
+            measurement = measure_input(pixels)
+            fault = check_input(measurement, self._manifest.input_statistics)
+        except FrameError as error:
+            return PreparedFrame(unknown(failure, str(error)), timings.stop())
+        except Exception as error:  # noqa: BLE001 - see `_judged`
+            return PreparedFrame(_unforeseen(failure, error), timings.stop())
+        timings.lap("preprocess")
+        if fault is not None:
+            decision = replace(unknown(*fault), brightness=measurement.brightness)
+            return PreparedFrame(decision, timings.stop())
+        return PreparedFrame(
+            None, timings.stop(), pixels, frame_size_hw, brightness=measurement.brightness
+        )
+
+    def judge_prepared(self, prepared: PreparedFrame) -> Decision:
+        """The second half of `inspect`, with the settings that are in force now.
+
+        Raises:
+            RuntimeError: The inspector is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the inspector is closed")
         in_force = self._in_force  # once: a part is judged with old settings or with new ones
-        decision = self._decision(frame, timings, in_force)
+        timings = _Stopwatch(prepared.timings_ms)
+        decision = prepared.decision
+        if decision is None:
+            decision = self._judged(prepared, timings, in_force)
         return replace(
             decision,
             timings_ms=timings.stop(),
@@ -253,7 +303,7 @@ class Inspector:
         with self._lock:
             self._engine.infer(
                 blank,
-                pixel_threshold=in_force.thresholds.pixel,
+                pixel_threshold=in_force.engine_pixel,
                 region_mask=in_force.region_mask,
             )
 
@@ -306,8 +356,14 @@ class Inspector:
 
     @property
     def thresholds(self) -> Thresholds:
-        """The cut-offs in force."""
+        """The cut-offs in force, outside of zones."""
         return self._in_force.thresholds
+
+    @property
+    def zones(self) -> Mapping[str, JudgedZone]:
+        """Zones with cut-offs of their own, by name; empty for none."""
+        zones = self._in_force.zones
+        return {} if zones is None else zones.by_name
 
     @property
     def settings(self) -> DeviceSettings | None:
@@ -355,30 +411,18 @@ class Inspector:
         """Close it."""
         self.close()
 
-    def _decision(
-        self, frame: ByteImage | None, timings: _Stopwatch, in_force: InForce
-    ) -> Decision:
-        if frame is None:
-            return unknown(Reason.NO_FRAME, "there is no frame")
-        failure = Reason.BAD_FRAME  # what it is if something unforeseen happens now
+    def _judged(self, prepared: PreparedFrame, timings: _Stopwatch, in_force: InForce) -> Decision:
+        if prepared.pixels is None or prepared.frame_size_hw is None:
+            return unknown(Reason.BAD_FRAME, "the frame was not prepared")
+        failure = Reason.FRAME_SIZE  # what it is if something unforeseen happens now
         try:
-            check_frame(frame)
-            failure = Reason.FRAME_SIZE
-            frame_size_hw = (frame.shape[0], frame.shape[1])
-            self._check_frame_size(frame_size_hw, in_force)
-            failure = Reason.BAD_FRAME
-            pixels = preprocess(frame, self.geometry)
-            measurement = measure_input(pixels)
-            fault = check_input(measurement, self._manifest.input_statistics)
-            timings.lap("preprocess")
-            if fault is not None:
-                return replace(unknown(*fault), brightness=measurement.brightness)
+            _check_drawn_size(prepared.frame_size_hw, in_force)
             failure = Reason.ENGINE_ERROR
             with self._lock:  # until the decision has copied the engine's arrays
                 timings.skip()
                 judgement = self._engine.infer(
-                    pixels,
-                    pixel_threshold=in_force.thresholds.pixel,
+                    prepared.pixels,
+                    pixel_threshold=in_force.engine_pixel,
                     region_mask=in_force.region_mask,
                 )
                 timings.lap("infer")
@@ -388,24 +432,24 @@ class Inspector:
                     thresholds=in_force.thresholds,
                     rule=self.scoring_rule,
                     geometry=self.geometry,
-                    frame_size_hw=frame_size_hw,
+                    frame_size_hw=prepared.frame_size_hw,
                     review=in_force.review,
                     region_mask=in_force.region_mask,
+                    brightness=prepared.brightness,
+                    zones=in_force.zones,
                 )
             timings.lap("postprocess")
         except ScoreError as error:
             return unknown(Reason.INVALID_OUTPUT, str(error))
         except (FrameError, SsnEdgeError) as error:
             return unknown(failure, str(error))
-        except Exception as error:
-            # Whatever an engine, a driver or a frame does, the part in front of the camera needs an
-            # answer, and the only safe one is `unknown`. An exception could be lost on its way.
-            logger.debug("frame judged unknown", exc_info=True)
-            first_line = (str(error).splitlines() or [""])[0]
-            return unknown(failure, f"{type(error).__name__}: {first_line}")
-        return replace(decision, brightness=measurement.brightness)
+        except Exception as error:  # noqa: BLE001
+            # Whatever an engine or a driver does, the part in front of the camera needs an answer,
+            # and the only safe one is `unknown`. An exception could be lost on its way.
+            return _unforeseen(failure, error)
+        return decision
 
-    def _check_frame_size(self, frame_size_hw: tuple[int, int], in_force: InForce) -> None:
+    def _check_frame_size(self, frame_size_hw: tuple[int, int]) -> None:
         """Refuse a frame that is not the camera's whose parts were learnt."""
         trained = self._manifest.frame_size_hw
         if trained is not None and frame_size_hw != trained:
@@ -415,21 +459,55 @@ class Inspector:
                 f"{trained_width} x {trained_height}; set the camera back, or train on its pictures"
             )
         self.geometry.region_xywh(frame_size_hw)
-        drawn = in_force.region_frame_size_hw
-        if drawn is not None and frame_size_hw != drawn:
-            raise FrameError(
-                f"the frame has {frame_size_hw[1]} x {frame_size_hw[0]} pixels, the settings' "
-                f"region was drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw it "
-                "again"
-            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFrame:
+    """A frame on its way to the engine.
+
+    Args:
+        decision: What it is already; None where the engine is to look at it.
+        timings_ms: Of the preparation.
+        pixels: The network input, (h, w, 3) uint8; None where there is a decision.
+        frame_size_hw: Height and width of the frame in camera pixels.
+        brightness: Mean level of the network input.
+    """
+
+    decision: Decision | None
+    timings_ms: Mapping[str, float]
+    pixels: ByteImage | None = None
+    frame_size_hw: tuple[int, int] | None = None
+    brightness: float | None = None
+
+
+def _check_drawn_size(frame_size_hw: tuple[int, int], in_force: InForce) -> None:
+    """Refuse a frame of another size than the region was drawn on."""
+    drawn = in_force.region_frame_size_hw
+    if drawn is not None and frame_size_hw != drawn:
+        raise FrameError(
+            f"the frame has {frame_size_hw[1]} x {frame_size_hw[0]} pixels, the settings' "
+            f"region or zones were drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw "
+            "them again"
+        )
+
+
+def _unforeseen(reason: Reason, error: Exception) -> Decision:
+    logger.debug("frame judged unknown", exc_info=error)
+    first_line = (str(error).splitlines() or [""])[0]
+    return unknown(reason, f"{type(error).__name__}: {first_line}")
 
 
 class _Stopwatch:
-    """Milliseconds by stage of one call."""
+    """Milliseconds by stage of one call.
 
-    def __init__(self) -> None:
+    Args:
+        before: What was measured before, in another call.
+    """
+
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self._timings_ms = dict(before or {})
+        self._total_before_ms = self._timings_ms.pop("total", 0.0)
         self._start = self._lap = time.perf_counter_ns()
-        self._timings_ms: dict[str, float] = {}
 
     def skip(self) -> None:
         """Begin the next stage now, and count the time since the last one to none."""
@@ -441,5 +519,6 @@ class _Stopwatch:
         self._lap = now
 
     def stop(self) -> dict[str, float]:
-        self._timings_ms["total"] = (time.perf_counter_ns() - self._start) / 1e6
+        own_ms = (time.perf_counter_ns() - self._start) / 1e6
+        self._timings_ms["total"] = self._total_before_ms + own_ms
         return self._timings_ms

@@ -449,6 +449,7 @@ class _Line:
             score=decision.score,
             raw_score=decision.raw_score,
             threshold=decision.threshold,
+            zone=decision.zone,
             brightness=decision.brightness,
             defects=decision.defects[:MAX_DEFECTS],
             defect_count=len(decision.defects),

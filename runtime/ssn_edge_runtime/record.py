@@ -116,6 +116,8 @@ class DecisionRecord:
         score: Normalised anomaly score; 0.5 is the threshold.
         raw_score: The logit behind it.
         threshold: The logit it was compared with.
+        zone: Which zone's raw score and threshold these are; None for the rest of the frame, and
+            without zones.
         brightness: Mean level of the network input over its channels, 0 to 255.
         defects: Connected regions, largest first, in camera pixels; the first `MAX_DEFECTS`.
         defect_count: How many regions there were.
@@ -150,6 +152,7 @@ class DecisionRecord:
     score: float | None = None
     raw_score: float | None = None
     threshold: float | None = None
+    zone: str | None = None
     brightness: float | None = None
     defects: tuple[Defect, ...] = ()
     defect_count: int = 0
@@ -188,6 +191,7 @@ class DecisionRecord:
             "score": self.score,
             "raw_score": self.raw_score,
             "threshold": self.threshold,
+            "zone": self.zone,
             "brightness": self.brightness,
             "defects": [
                 {

@@ -95,21 +95,13 @@ class Region:
         Raises:
             ConfigError: Nothing is left to judge, or the mask file cannot be used.
         """
-        mask = self.camera_mask(folder)
-        try:
-            x, y, width, height = geometry.region_xywh(self.frame_size_hw)
-        except FrameError as error:
-            raise ConfigError(f"the region does not fit the package: {error}") from error
-        covered = _covering(
-            _covering(mask[y : y + height, x : x + width], geometry.input_size_hw[0]).T,
-            geometry.input_size_hw[1],
-        ).T
+        covered = network_mask(self.camera_mask(folder), geometry)
         if not covered.any():
             raise ConfigError(
                 "the region judges nothing of the package's region of interest, so every part "
                 "would pass; draw it again"
             )
-        return np.ascontiguousarray(covered)
+        return covered
 
     def _mask_from_file(self, folder: Path | None) -> BoolMask:
         if folder is None or self.mask_file is None:
@@ -129,6 +121,25 @@ class Region:
                 f"ssn-edge settings set --region {path}"
             )
         return mask_from_png(data, str(path), self.frame_size_hw)
+
+
+def network_mask(mask: BoolMask, geometry: Geometry) -> BoolMask:
+    """A mask in camera pixels, (H, W) bool, at the network's size, (h, w) bool.
+
+    A network pixel is in it if any camera pixel that it covers is.
+
+    Raises:
+        ConfigError: The frame does not hold the package's region of interest.
+    """
+    try:
+        x, y, width, height = geometry.region_xywh((mask.shape[0], mask.shape[1]))
+    except FrameError as error:
+        raise ConfigError(f"the region does not fit the package: {error}") from error
+    covered = _covering(
+        _covering(mask[y : y + height, x : x + width], geometry.input_size_hw[0]).T,
+        geometry.input_size_hw[1],
+    ).T
+    return np.ascontiguousarray(covered)
 
 
 def mask_from_png(data: bytes, name: str, frame_size_hw: tuple[int, int] | None = None) -> BoolMask:
@@ -153,5 +164,7 @@ def _covering(mask: BoolMask, count: int) -> BoolMask:
     edges = np.arange(count + 1)
     first = edges[:-1] * size // count
     beyond = np.maximum(-(-edges[1:] * size // count), first + 1)  # rounded up
-    sums = np.concatenate([np.zeros((1, mask.shape[1]), np.int64), np.cumsum(mask, axis=0)])
-    return np.asarray(sums[beyond] > sums[first])
+    # One row more, so that every end is a place; what lies between two windows is left out.
+    padded = np.concatenate([mask, np.zeros((1, mask.shape[1]), np.bool_)])
+    places = np.stack([first, beyond], axis=1).ravel()
+    return np.asarray(np.logical_or.reduceat(padded, places, axis=0)[::2])

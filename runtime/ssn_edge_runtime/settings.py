@@ -15,6 +15,7 @@ from ssn_edge_runtime.decision import ReviewZone, Thresholds
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.manifest import PRECISIONS, Risk
 from ssn_edge_runtime.region import Region
+from ssn_edge_runtime.zones import MOST_ZONES, Zone
 
 SETTINGS_SCHEMA = 1
 SETTINGS_NAME = "settings.json"
@@ -34,6 +35,7 @@ class Fitted:
         engine_sha256: Its identity, `Inspector.engine_sha256`; another engine refuses them.
         review: Scores that a person is to look at; None for none.
         risk: What the thresholds were fitted for; None where a person set them.
+        zones: Parts of the frame with thresholds of their own, by name.
     """
 
     thresholds: Thresholds
@@ -41,6 +43,7 @@ class Fitted:
     engine_sha256: str
     review: ReviewZone | None = None
     risk: Risk | None = None
+    zones: Mapping[str, Zone] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a zone beside the threshold: scores between the two would be judged again."""
@@ -52,6 +55,11 @@ class Fitted:
             )
         if not _SHA256.fullmatch(self.engine_sha256):
             raise ConfigError("the engine's SHA-256 is not one")
+        if len(self.zones) > MOST_ZONES:
+            raise ConfigError(f"there are {len(self.zones)} zones; {MOST_ZONES} can be kept")
+        for name in self.zones:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"a zone is named {name!r}; letters, digits, _.- are wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +217,22 @@ class DeviceSettings:
         """
         own = self._recipe(recipe).precisions.get(precision)
         return self.precisions.get(precision) if own is None else own
+
+    def zones_of(self, recipe: str | None = None, *, but: str) -> frozenset[str]:
+        """Names of the zones that other precisions hold, where thresholds of one are looked for.
+
+        Raises:
+            ConfigError: There is no such recipe.
+        """
+        own = self._recipe(recipe).precisions
+        held = [own] if but in own else [own, self.precisions]
+        return frozenset(
+            zone
+            for each in held
+            for name, fitted in each.items()
+            if name != but
+            for zone in fitted.zones
+        )
 
     def region_of(self, recipe: str | None = None) -> Region | None:
         """What is judged of a frame under a recipe.

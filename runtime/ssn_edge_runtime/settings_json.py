@@ -21,6 +21,7 @@ from ssn_edge_runtime.settings import (
     Signature,
 )
 from ssn_edge_runtime.strict_json import Fields, canonical_json
+from ssn_edge_runtime.zones import Zone
 
 
 def hashed_bytes(settings: DeviceSettings) -> bytes:
@@ -143,6 +144,7 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
             },
             "engine": fitted.engine,
             "engine_sha256": fitted.engine_sha256,
+            **_zones_to_dict(fitted.zones),
         }
         for name, fitted in precisions.items()
     }
@@ -150,6 +152,22 @@ def _all_fitted_to_dict(precisions: Mapping[str, Fitted]) -> dict[str, object]:
 
 def _confidence(confidence: float | None) -> dict[str, object]:
     return {} if confidence is None else {"confidence": float(confidence)}
+
+
+def _zones_to_dict(zones: Mapping[str, Zone]) -> dict[str, object]:
+    if not zones:
+        return {}  # absent, for the same reason
+    return {
+        "zones": {
+            name: {
+                "region": _region_to_dict(zone.region),
+                "image": _float(zone.image),
+                "pixel": _float(zone.pixel),
+                "min_area_px": _float(zone.min_area_px),
+            }
+            for name, zone in zones.items()
+        }
+    }
 
 
 def _float(number: float | None) -> float | None:
@@ -222,9 +240,27 @@ def _fitted(fields: _Fields) -> Fitted:
         risk=None if fields.is_null("risk") else _risk(_Fields(fields.take("risk"), "risk")),
         engine=fields.text("engine"),
         engine_sha256=fields.text("engine_sha256"),
+        zones={
+            name: _zone(_Fields(each, f"zones.{name}"), f"zones.{name}")
+            for name, each in (fields.entries("zones") if "zones" in fields.names() else {}).items()
+        },
     )
     fields.done()
     return fitted
+
+
+def _zone(fields: _Fields, where: str) -> Zone:
+    region = _region(fields, where)
+    if region is None:
+        raise fields.wrong("region", "a region")
+    zone = Zone(
+        region,
+        image=fields.number_or_none("image"),
+        pixel=fields.number_or_none("pixel"),
+        min_area_px=fields.number_or_none("min_area_px"),
+    )
+    fields.done()
+    return zone
 
 
 def _risk(fields: _Fields) -> Risk:

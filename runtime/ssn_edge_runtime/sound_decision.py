@@ -23,16 +23,21 @@ def is_sound(decision: object) -> TypeGuard[Decision]:
         or not isinstance(decision.timings_ms, Mapping)
         or not isinstance(decision.settings_id, (str, type(None)))
         or not isinstance(decision.recipe, (str, type(None)))
+        or not isinstance(decision.zone, (str, type(None)))
     ):
         return False
     numbers = [decision.score, decision.raw_score, decision.threshold, decision.brightness]
     numbers += (decision.timings_ms.get(stage) for stage in TIMING_STAGES)
     for defect in decision.defects:
-        numbers += (defect.area_px, defect.peak, defect.mean, *defect.box_xyxy)
+        numbers += (defect.area_px, defect.peak, defect.mean, defect.min_area_px, *defect.box_xyxy)
     if not all(number is None or _is_number(number) for number in numbers):
         return False
     raw_score, threshold = decision.raw_score, decision.threshold
     contradicts = raw_score is not None and threshold is not None and raw_score >= threshold
+    contradicts |= any(
+        defect.min_area_px is not None and defect.area_px >= defect.min_area_px
+        for defect in decision.defects
+    )
     return not (decision.verdict is Verdict.PASS and contradicts)
 
 

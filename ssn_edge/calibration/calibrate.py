@@ -114,6 +114,7 @@ def calibrate(
         before = None if request.is_new else store.current()
         settings = settings_to_change(before, inspector, store.path, is_new=request.is_new)
         judge = Judge(inspector, settings, request.recipe, store.path.parent)
+        judge.refuse_zones()
         held_out = held_out_pictures(request.pictures, inspector.manifest.training_data)
         pixel, area = choice.given(judge.thresholds)
         chosen = choose(

@@ -20,6 +20,7 @@ from ssn_edge_calibrate.groups import highest_of_groups, lowest_of_groups
 from ssn_edge_calibrate.operating_point import RejectScores, Sample
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.decision import ReviewZone, Thresholds
+from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 
@@ -116,6 +117,23 @@ class Judge:
         """The review zone that is in force up to now."""
         fitted = self.settings.fitted(self.inspector.precision, self._known_recipe)
         return None if fitted is None else fitted.review
+
+    def refuse_zones(self) -> None:
+        """Bounds are of one threshold for all that is judged.
+
+        Raises:
+            ConfigError: The settings hold zones with thresholds of their own.
+        """
+        precision, recipe = self.inspector.precision, self._known_recipe
+        fitted = self.settings.fitted(precision, recipe)
+        zones = {*self.settings.zones_of(recipe, but=precision)}
+        zones.update({} if fitted is None else fitted.zones)
+        if zones:
+            raise ConfigError(
+                f"the settings hold zones ({', '.join(sorted(zones))}): what they reject is in no "
+                "bound; remove them (ssn-edge settings set --remove-zone), calibrate, and set them "
+                "again, which takes the promise away"
+            )
 
     def judged(
         self,

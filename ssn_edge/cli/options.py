@@ -100,6 +100,18 @@ def parse_decimals(text: str, option: str) -> tuple[float, ...]:
         raise _wrong(option, text, "numbers with commas between, such as 1.5,2.5,") from None
 
 
+def parse_polygon(text: str, option: str) -> tuple[tuple[int, int], ...]:
+    """``10,10,90,10,90,60`` as corners x, y.
+
+    Raises:
+        ConfigError: Anything else.
+    """
+    numbers = _whole_numbers(text.split(","))
+    if numbers is None or len(numbers) < 6 or len(numbers) % 2:
+        raise _wrong(option, text, "three or more corners such as 10,10,90,10,90,60")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 def parse_words(text: str, option: str) -> tuple[str, ...]:
     """``fp32,int8`` as words.
 

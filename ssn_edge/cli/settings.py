@@ -14,12 +14,14 @@ from ssn_edge.cli.options import (
     PackageOption,
     PrecisionOption,
     parse_decimals,
+    parse_polygon,
     parse_share,
     parse_words,
     project_settings,
 )
 
 if TYPE_CHECKING:
+    from ssn_edge.zone_settings import ZoneChange
     from ssn_edge_runtime.settings import DeviceSettings
     from ssn_edge_runtime.settings_store import SettingsStore
 
@@ -74,6 +76,15 @@ def set_(
         str | None,
         typer.Option(help="Grey PNG (0 is not judged) or JSON of polygons; none for none."),
     ] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option(help="Thresholds, area and region are of this part of the frame only."),
+    ] = None,
+    zone_polygon: Annotated[
+        list[str] | None,
+        typer.Option(help="Where the zone lies: X,Y,X,Y,X,Y in camera pixels; several in turn."),
+    ] = None,
+    remove_zone: Annotated[str | None, typer.Option(help="Name of a zone that is to go.")] = None,
     deadline_ms: Annotated[
         float | None, typer.Option(help="Trigger to verdict; 0 for none.")
     ] = None,
@@ -100,6 +111,8 @@ def set_(
     taken over for an engine that was built again.
 
     Example: ssn-edge settings set --image-threshold 2.1 --package part.ssn
+
+    Example: ssn-edge settings set --zone weld --zone-polygon 10,10,90,10,90,60 --image-threshold 1
     """
     with reporting(context) as out:
         from ssn_edge.device_settings import SettingsChange, change_settings
@@ -116,6 +129,18 @@ def set_(
             "shifts": None if shifts is None else parse_words(shifts, "--shifts"),
             "time_zone": time_zone,
         }
+        named = _zone_change(
+            zone,
+            zone_polygon or [],
+            remove_zone,
+            region=region,
+            image_threshold=image_threshold,
+            pixel_threshold=pixel_threshold,
+            min_area_px=min_area,
+            review=review,
+        )
+        if zone is not None:  # then they are the zone's
+            image_threshold = pixel_threshold = min_area = region = None
         store = _store(settings)
         before = store.current()
         after = change_settings(
@@ -128,11 +153,12 @@ def set_(
                 image_threshold=image_threshold,
                 pixel_threshold=pixel_threshold,
                 min_area_px=min_area,
-                review=None if review is None else _zone(review),
+                review=None if review is None else _review_zone(review),
                 region=None if region is None else Path("" if region == "none" else region),
                 line={key: _value(each) for key, each in line.items() if each is not None},
                 note=note,
                 is_new=new,
+                zone=named,
             ),
         )
         if before == after:
@@ -197,8 +223,43 @@ def _value(each: object) -> object:
     return None if each is _NEVER else each
 
 
-def _zone(text: str) -> tuple[float, ...]:
+def _review_zone(text: str) -> tuple[float, ...]:
     return () if text == "none" else parse_decimals(text, "--review")
+
+
+def _zone_change(
+    zone: str | None,
+    polygons: list[str],
+    removed: str | None,
+    *,
+    region: str | None,
+    image_threshold: float | None,
+    pixel_threshold: float | None,
+    min_area_px: float | None,
+    review: str | None,
+) -> ZoneChange | None:
+    """What the options say of one zone; None for nothing."""
+    from ssn_edge.zone_settings import ZoneChange
+    from ssn_edge_runtime.errors import ConfigError
+
+    if removed is not None and (zone is not None or polygons):
+        raise ConfigError("--remove-zone removes a zone, --zone changes one; give one of them")
+    if removed is not None:
+        return ZoneChange(removed, is_removed=True)
+    if zone is None:
+        if polygons:
+            raise ConfigError("--zone-polygon is where a zone lies; name it with --zone NAME")
+        return None
+    if review is not None:
+        raise ConfigError("--review is for all of the frame; set it in a command without --zone")
+    return ZoneChange(
+        zone,
+        region=None if region is None else Path("" if region == "none" else region),
+        polygons=tuple(parse_polygon(text, "--zone-polygon") for text in polygons),
+        image_threshold=image_threshold,
+        pixel_threshold=pixel_threshold,
+        min_area_px=min_area_px,
+    )
 
 
 def _store(named: Path | None) -> SettingsStore:

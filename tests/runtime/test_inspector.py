@@ -26,6 +26,7 @@ from ssn_edge_runtime.decision import (
 )
 from ssn_edge_runtime.engines.fake import FakeEngine
 from ssn_edge_runtime.errors import ConfigError, EngineError, PackageError, ScoreError
+from ssn_edge_runtime.inspector import PreparedFrame
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.preprocess import Geometry
@@ -75,6 +76,25 @@ def test_a_defect_fails_and_is_located_in_camera_pixels(inspector: Inspector, pa
     assert mask is not None
     assert mask.shape == (96, 128)
     assert mask[41:55, 33:55].all()
+
+
+def test_both_halves_give_what_the_whole_gives(inspector: Inspector, part: Part) -> None:
+    frames = [part(11), part(11, defect=True), np.zeros((96, 128, 3), np.uint8), part(3)[:50]]
+    whole = [inspector.inspect(frame) for frame in frames]
+    prepared = [inspector.prepare(frame) for frame in frames]  # all of them before the engine
+    halves = [inspector.judge_prepared(each) for each in prepared]
+    assert [each.verdict for each in whole[:3]] == [Verdict.PASS, Verdict.FAIL, Verdict.UNKNOWN]
+    for one, other in zip(whole, halves, strict=True):
+        for name in ("verdict", "reason", "detail", "raw_score", "defects", "brightness"):
+            assert getattr(one, name) == getattr(other, name)
+        assert set(one.timings_ms) == set(other.timings_ms)
+        assert other.timings_ms["total"] >= other.timings_ms.get("infer", 0.0)
+
+
+def test_a_frame_that_was_not_prepared_never_passes(inspector: Inspector) -> None:
+    decision = inspector.judge_prepared(PreparedFrame(None, {}))
+    assert decision.verdict is Verdict.UNKNOWN
+    assert decision.reason is Reason.BAD_FRAME
 
 
 def test_a_decision_carries_its_timings(inspector: Inspector, part: Part) -> None:

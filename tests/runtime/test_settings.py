@@ -30,6 +30,7 @@ from ssn_edge_runtime.settings import DeviceSettings, Fitted, LineSettings, Reci
 from ssn_edge_runtime.settings_json import settings_from_json, settings_to_json
 from ssn_edge_runtime.settings_store import VERSIONS_KEPT, SettingsStore, read_settings
 from ssn_edge_runtime.strict_json import canonical_json
+from ssn_edge_runtime.zones import Zone
 
 PACKAGE_ID, OTHER_ID = "ab" * 32, "cd" * 32
 ENGINE = "0" * 64
@@ -41,8 +42,20 @@ thresholds = st.builds(
     pixel=st.floats(-100, 100),
     min_area_px=st.none() | st.floats(0.5, 1e6),
 )
+zones = st.dictionaries(
+    st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True),
+    st.builds(
+        Zone,
+        region=st.deferred(lambda: regions.filter(bool)),
+        image=st.floats(-100, 100),
+        pixel=st.none() | st.floats(-100, 100),
+        min_area_px=st.none() | st.floats(0.5, 1e6),
+    ),
+    max_size=2,
+)
 fitted = st.builds(
     Fitted,
+    zones=zones,
     thresholds=thresholds,
     engine=st.sampled_from(["fake", "tensorrt"]),
     engine_sha256=st.just(ENGINE),

@@ -226,3 +226,88 @@ def test_settings_for_another_package_need_a_new_beginning(
 def test_without_settings_show_says_how_to_make_them(device: Device) -> None:
     done = device.command("show", code=2)
     assert "make them: ssn-edge settings set" in done.err
+
+
+SEAT = ("--zone", "seat", "--zone-polygon", "28,36,60,36,60,60,28,60")
+
+
+def test_a_zone_is_drawn_changed_shown_and_removed(
+    device: Device,
+    part: Callable[..., ByteImage],  # noqa: F811
+) -> None:
+    device.set("--image-threshold", "2.5")
+    polygon = device.folder / "seat.json"
+    corners = [[28, 36], [60, 36], [60, 60], [28, 60]]
+    polygon.write_text(json.dumps({"frame_size_hw": [96, 128], "include": [corners]}))
+    general = device.set("--zone", "seat", "--region", "seat.json", "--image-threshold", "9")
+    fitted = general["precisions"]["fp32"]
+    assert (fitted["image"], fitted["pixel"], general["region"]) == (2.5, 2.0, None)
+    assert fitted["zones"]["seat"]["image"] == 9.0
+    assert fitted["zones"]["seat"]["region"]["include"] == [corners]
+    with device.inspector() as inspector:
+        assert inspector.inspect(part(7, defect=True)).verdict == "pass"
+    device.set("--zone", "seat", "--min-area", "50")  # what is not named stays
+    zone = device.set("--note", "the same")["precisions"]["fp32"]["zones"]["seat"]
+    assert (zone["image"], zone["pixel"], zone["min_area_px"]) == (9.0, None, 50.0)
+    with device.inspector() as inspector:
+        assert inspector.inspect(part(7, defect=True)).verdict == "fail"
+    shown = device.command("show").out
+    assert "fp32, zone seat: image 9, area 50 px; 1 polygons, 0 holes on 128 x 96 pixels" in shown
+    assert "zones" not in device.set("--remove-zone", "seat")["precisions"]["fp32"]
+
+
+def test_a_zone_of_a_recipe_is_that_recipes_and_takes_the_promise_away(device: Device) -> None:
+    risk = Risk(0.01, 300, True, 0.95)
+    with Inspector.open(device.folder / "part.ssn", engine="onnxruntime-cpu") as inspector:
+        thresholds = SettingsChange(device.folder / "part.ssn", image_threshold=1.5, risk=risk)
+        change_settings_with(inspector, device.store, thresholds)
+    corners = [[28, 36], [60, 36], [60, 60], [28, 60]]
+    (device.folder / "seat.json").write_text(
+        json.dumps({"frame_size_hw": [96, 128], "include": [corners]})
+    )
+    zone = ("--zone", "seat", "--region", "seat.json", "--pixel-threshold", "1")
+    settings = device.set("--recipe", "blue", *zone)
+    own = settings["recipes"]["blue"]["precisions"]["fp32"]
+    assert (own["image"], own["risk"], set(own["zones"])) == (1.5, None, {"seat"})
+    assert settings["precisions"]["fp32"]["risk"] is not None
+    assert "zones" not in settings["precisions"]["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--zone", "new", "--image-threshold", "1"), "zone 'new' is new: say where it lies"),
+        ((*SEAT, "--image-threshold", "1"), "the package does not state the size of its frames"),
+        (("--zone-polygon", "1,1,9,1,9,9"), "name it with --zone NAME"),
+        (("--zone", "a", "--zone-polygon", "1,1,9"), "--zone-polygon"),
+        (("--remove-zone", "seat"), "there is no zone 'seat' to remove; there are none"),
+        (("--remove-zone", "seat", "--zone", "seat"), "give one of them"),
+        (("--zone", "a", "--review", "1,2"), "--review is for all of the frame"),
+        (("--zone", "a", "--region", "none"), "--remove-zone a"),
+        (("--zone", "a", "--region", "seat.json"), "a zone sets nothing"),
+        (("--zone", "a b", "--region", "seat.json", "--min-area", "9"), "a zone is named 'a b'"),
+    ],
+)
+def test_a_zone_that_cannot_be_is_one_line_and_saves_nothing(
+    device: Device, arguments: tuple[str, ...], complaint: str
+) -> None:
+    corners = [[28, 36], [60, 36], [60, 60], [28, 60]]
+    (device.folder / "seat.json").write_text(
+        json.dumps({"frame_size_hw": [96, 128], "include": [corners]})
+    )
+    done = device.command("set", *ENGINE, *arguments, code=2)
+    assert complaint in " ".join(done.err.split())
+    assert not device.store.path.exists()
+
+
+def test_polygons_of_a_zone_are_of_the_packages_frames(
+    tmp_path: Path,
+    make_package: Callable[..., Path],  # noqa: F811
+) -> None:
+    folder = tmp_path / "device"
+    folder.mkdir()
+    device = Device(folder, make_package(frame_size_hw=(96, 128)))
+    two = ("--zone-polygon", "0,0,9,0,9,9")
+    zone = device.set(*SEAT, *two, "--image-threshold", "1")["precisions"]["fp32"]["zones"]["seat"]
+    assert zone["region"]["frame_size_hw"] == [96, 128]
+    assert len(zone["region"]["include"]) == 2

@@ -338,6 +338,7 @@ class Delivery:
             score=decision.score,
             raw_score=decision.raw_score,
             threshold=decision.threshold,
+            zone=decision.zone,
             brightness=decision.brightness,
             defects=decision.defects[:MAX_DEFECTS],
             defect_count=max(part.defect_count, len(decision.defects)),

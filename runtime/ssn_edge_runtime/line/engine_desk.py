@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.line.camera import Camera
@@ -13,6 +13,7 @@ from ssn_edge_runtime.line.ledger import JobFate, Part, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError, decision_from
 from ssn_edge_runtime.line.options import LineOptions
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
+from ssn_edge_runtime.line.zone_limits import ZoneLimits
 from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import PICTURES_FOLDER
 from ssn_edge_runtime.sound_decision import is_sound
@@ -30,6 +31,7 @@ class JudgeIdentity:
     min_area_px: float | None
     settings_id: str | None = None
     recipe: str | None = None
+    zones: ZoneLimits = field(default_factory=ZoneLimits)
 
     @classmethod
     def of(cls, message: Message) -> JudgeIdentity:
@@ -43,6 +45,7 @@ class JudgeIdentity:
             message.number("min_area_px"),
             message.text_or_none("settings_id"),
             message.text_or_none("recipe"),
+            ZoneLimits.of(message),
         )
 
 
@@ -201,19 +204,16 @@ def checked_decision(message: Message, identity: JudgeIdentity | None) -> tuple[
         return _invalid(f"the engine's answer is none: {error}")
     if not is_sound(decision):
         return _invalid("the engine's answer contradicts itself")
-    threshold = None if identity is None else identity.threshold
-    if None not in (threshold, decision.threshold) and threshold != decision.threshold:
-        return _invalid("the engine used another threshold than the one in force")
     if identity is not None and not _is_of(decision, identity):
         return _invalid("the engine used other settings than those in force")
+    if identity is not None and (
+        complaint := identity.zones.complaint(decision, identity.threshold, identity.min_area_px)
+    ):
+        return _invalid(complaint)
     if decision.verdict is not Verdict.PASS:
         return decision, count
     if identity is None or decision.raw_score is None or decision.threshold is None:
         return _invalid("the engine passed a part without a score")
-    if identity.min_area_px is not None and any(
-        defect.area_px >= identity.min_area_px for defect in decision.defects
-    ):
-        return _invalid("the engine passed a defect above the minimum area")
     return decision, count
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy as np
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, unknown
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
-from ssn_edge_runtime.inspector import Inspector
+from ssn_edge_runtime.inspector import Inspector, PreparedFrame
+from ssn_edge_runtime.line.engine_intake import EngineIntake, PreparingJudge
 from ssn_edge_runtime.line.messages import Message, decision_fields
-from ssn_edge_runtime.line.shared_frames import FrameMap, open_frames
+from ssn_edge_runtime.line.shared_frames import open_frames
 from ssn_edge_runtime.line.worker_side import (
     WorkerLink,
     ask_the_system,
@@ -31,6 +33,7 @@ from ssn_edge_runtime.line.worker_side import (
     settle,
     single_thread_opencv,
 )
+from ssn_edge_runtime.line.zone_limits import zones_told
 from ssn_edge_runtime.loop import Judge
 from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
@@ -67,10 +70,15 @@ def open_inspector(
     )
 
 
-def answer(judge: Judge, image: ByteImage) -> tuple[dict[str, object], Decision]:
+def answer(
+    judge: Judge, image: ByteImage, prepared: PreparedFrame | None = None
+) -> tuple[dict[str, object], Decision]:
     """Judge one frame; whatever happens, there is an answer that can be sent."""
     try:
-        decision = judge.inspect(image)
+        if prepared is not None and isinstance(judge, PreparingJudge):
+            decision = judge.judge_prepared(prepared)
+        else:
+            decision = judge.inspect(image)
     except Exception as error:  # noqa: BLE001 - the part needs an answer, and it is UNKNOWN
         text = " ".join(f"the judge failed: {error!r}".split())[:500]
         decision = unknown(Reason.ENGINE_ERROR, text)
@@ -87,7 +95,7 @@ def answer(judge: Judge, image: ByteImage) -> tuple[dict[str, object], Decision]
 def serve(
     link: WorkerLink,
     judge: Judge,
-    cameras: dict[str, FrameMap],
+    intake: EngineIntake,
     pictures: PictureFollower | None,
     opened: ExitStack,
 ) -> None:
@@ -98,8 +106,8 @@ def serve(
     is_open = False
     worked_s = monotonic()
     while True:
-        message = link.receive(IDLE_S)
-        if message is None:
+        task = intake.next(IDLE_S)
+        if task is None:
             gc.collect()
             if monotonic() - worked_s >= WARM_UP_EVERY_S:
                 link.busy(True)
@@ -108,6 +116,7 @@ def serve(
                 worked_s = monotonic()
             continue
         worked_s = monotonic()
+        message = task.message
         if message.kind == "stop":
             return
         if message.kind == "settings":
@@ -117,17 +126,18 @@ def serve(
             link.send("settings", **told)
             continue
         if message.kind == "settled":
-            settle_package(judge)
+            # It syncs a file; no part waits for a disk.
+            threading.Thread(target=settle_package, args=(judge,), daemon=True).start()
             continue
-        if message.kind != "job":
+        image = task.image
+        if message.kind != "job" or image is None:
             continue
         link.busy(True)
-        image = cameras[message.text("camera")].look(message.whole("slot"), message.shape("shape"))
-        fields, decision = answer(judge, image)
+        fields, decision = answer(judge, image, task.prepared)
         kept = None if pictures is None else _planned(pictures, message, image, decision)
         link.busy(False)
         # The slot may be filled anew as soon as the answer is out: what is kept was copied before.
-        del image
+        del image, task
         names = PictureNames() if kept is None else kept[0]
         link.send(
             "result",
@@ -191,6 +201,7 @@ def in_force(judge: Judge) -> dict[str, object]:
         "min_area_px": None if thresholds is None else thresholds.min_area_px,
         "settings_id": getattr(judge, "settings_id", None),
         "recipe": getattr(judge, "recipe", None),
+        "zones": zones_told(getattr(judge, "zones", {})),
     }
 
 
@@ -244,13 +255,15 @@ def main() -> None:
             answer(judge, np.zeros((8, 8, 3), dtype=np.uint8))
             settle()
             pictures = open_pictures(setup)
+            intake = EngineIntake(link, judge, cameras)
+            intake.start()
             make_later_threads_ordinary()  # they draw pictures
             tell_ready(link, judge, granted)
             # Above the engine's own threads, which may use every core for longer than a pulse.
             priority = setup.whole_or_none("realtime")
             link.start_pulse(None if priority is None else priority + 1)
             with ExitStack() as opened_pictures:
-                serve(link, judge, cameras, pictures, opened_pictures)
+                serve(link, judge, intake, pictures, opened_pictures)
     except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():

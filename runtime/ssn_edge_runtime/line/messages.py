@@ -142,12 +142,13 @@ def decision_fields(decision: Decision) -> dict[str, object]:
         "brightness": decision.brightness,
         "defect_count": len(decision.defects),
         "defects": [
-            [list(each.box_xyxy), each.area_px, each.peak, each.mean]
+            [list(each.box_xyxy), each.area_px, each.peak, each.mean, each.min_area_px]
             for each in decision.defects[:MAX_DEFECTS]
         ],
         "timings_ms": dict(decision.timings_ms),
         "settings_id": decision.settings_id,
         "recipe": decision.recipe,
+        "zone": decision.zone,
     }
 
 
@@ -180,18 +181,19 @@ def decision_from(message: Message) -> tuple[Decision, int]:
         },
         settings_id=message.text_or_none("settings_id"),
         recipe=message.text_or_none("recipe"),
+        zone=message.text_or_none("zone"),
     )
     return decision, max(message.whole("defect_count"), len(decision.defects))
 
 
 def _defect(listed: object) -> Defect:
-    if not isinstance(listed, list) or len(listed) != 4 or not isinstance(listed[0], list):
+    if not isinstance(listed, list) or len(listed) != 5 or not isinstance(listed[0], list):
         raise MessageError(f"{listed!r} is no defect")
     box = listed[0]
     if len(box) != 4 or not all(type(side) is int for side in box):
         raise MessageError(f"{box!r} is no box")
-    numbers = Message({"area": listed[1], "peak": listed[2], "mean": listed[3]})
-    area, peak, mean = (numbers.number(name) for name in ("area", "peak", "mean"))
+    numbers = Message({"area": listed[1], "peak": listed[2], "mean": listed[3], "least": listed[4]})
+    area, peak, mean, least = (numbers.number(name) for name in ("area", "peak", "mean", "least"))
     if area is None or peak is None or mean is None:
         raise MessageError(f"{listed!r} is no defect")
-    return Defect((box[0], box[1], box[2], box[3]), area, peak, mean)
+    return Defect((box[0], box[1], box[2], box[3]), area, peak, mean, least)

@@ -10,6 +10,7 @@ from ssn_edge_runtime.line.delivery import Delivery
 from ssn_edge_runtime.line.engine_desk import EngineDesk
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.worker_process import WorkerState
+from ssn_edge_runtime.line.zone_limits import ZoneLimits
 from ssn_edge_runtime.record import EventKind
 
 MOST_TRIES = 2
@@ -105,6 +106,7 @@ class SettingsChanges:
             min_area_px=message.number("min_area_px"),
             settings_id=message.text_or_none("settings_id"),
             recipe=message.text_or_none("recipe"),
+            zones=ZoneLimits.of(message),
         )
         self._engine.identity = self._delivery.identity = identity
         # A worker that is started again opens with what is in force now.

@@ -36,7 +36,7 @@ class WorkerLink:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(True)
         self._socket = end
-        self._busy_since_ns: int | None = None
+        self._busy_since_ns: dict[str, int] = {}
         self._pulse_priority: int | None = None
         self.is_stopped = False
 
@@ -78,9 +78,22 @@ class WorkerLink:
         self.is_stopped = self.is_stopped or message.kind == "stop"
         return message
 
-    def busy(self, is_busy: bool) -> None:
-        """Say whether a call is under way that may hang: the pulse carries since when."""
-        self._busy_since_ns = monotonic_ns() if is_busy else None
+    def busy(self, is_busy: bool, thread: str = "main") -> None:
+        """Say whether a call is under way that may hang: the pulse carries since when.
+
+        Args:
+            is_busy: Whether one is.
+            thread: Of the caller; the pulse carries the oldest call of all threads.
+        """
+        if is_busy:
+            self._busy_since_ns[thread] = monotonic_ns()
+        else:
+            self._busy_since_ns.pop(thread, None)
+
+    @property
+    def busy_since_ns(self) -> int | None:
+        """Since when the oldest call of all threads is under way; None while none is."""
+        return min(tuple(self._busy_since_ns.values()), default=None)
 
     def start_pulse(self, priority: int | None = None) -> None:
         """Show every `BEAT_S` that the interpreter runs; a stopped or seized one shows none.
@@ -96,7 +109,7 @@ class WorkerLink:
             ask_realtime(self._pulse_priority)  # refused where the worker's own was, and told there
         pause = threading.Event()
         while not pause.wait(BEAT_S):
-            self.send("beat", busy_since_ns=self._busy_since_ns)
+            self.send("beat", busy_since_ns=self.busy_since_ns)
 
 
 def call_factory(setup: Message) -> object:

@@ -74,6 +74,7 @@ def decision_document(
         "score": decision.score,
         "raw_score": decision.raw_score,
         "threshold": decision.threshold,
+        "zone": decision.zone,
         "defects": [
             {
                 "box_xyxy": list(defect.box_xyxy),

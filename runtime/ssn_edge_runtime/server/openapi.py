@@ -220,6 +220,7 @@ def _schemas() -> dict[str, object]:
         "score": number,
         "raw_score": number,
         "threshold": number,
+        "zone": text,
         "defects": {"type": "array", "items": {"$ref": "#/components/schemas/Defect"}},
         "defect_count": count,
         "timings_ms": {

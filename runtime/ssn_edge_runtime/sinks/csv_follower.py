@@ -16,9 +16,9 @@ from ssn_edge_runtime.sinks.tail import POLL_S, Tail, TailLine, first_line_of, r
 
 COLUMNS = (
     "line", "sha256", "sequence", "part_id", "source", "captured_at", "decided_at", "verdict",
-    "reason", "detail", "score", "raw_score", "threshold", "defect_count", "mask", "overlay",
-    "package_id", "settings_id", "recipe", "precision", "engine", "trigger_id", "trigger_at",
-    "deadline_met",
+    "reason", "detail", "score", "raw_score", "threshold", "zone", "brightness", "defect_count",
+    "mask", "overlay", "package_id", "settings_id", "recipe", "precision", "engine", "trigger_id",
+    "trigger_at", "deadline_met",
     *(f"{stage}_ms" for stage in TIMING_STAGES),
 )  # fmt: skip
 
@@ -173,7 +173,7 @@ def _row(line: TailLine) -> list[str]:
         "sha256": line.sha256,
         **{f"{stage}_ms": timings[stage] for stage in TIMING_STAGES},
     }
-    return [_cell(values[name]) for name in COLUMNS]
+    return [_cell(values.get(name)) for name in COLUMNS]
 
 
 def _cell(value: object) -> str:

@@ -20,8 +20,8 @@ from ssn_edge_runtime.sinks.tail import (
     read_line,
 )
 
-DATABASE_SCHEMA = 2
-"""1 had no `recipe`."""
+DATABASE_SCHEMA = 3
+"""1 had no `recipe`, 2 neither `zone` nor `brightness`."""
 BATCH_LINES = 1000
 
 _VERDICT_COLUMNS = {
@@ -36,6 +36,8 @@ _VERDICT_COLUMNS = {
     "score": "REAL",
     "raw_score": "REAL",
     "threshold": "REAL",
+    "zone": "TEXT",
+    "brightness": "REAL",
     "defect_count": "INTEGER NOT NULL",
     "mask": "TEXT",
     "overlay": "TEXT",
@@ -55,6 +57,8 @@ _VERDICT_COLUMNS = {
     "frame_sha256": "TEXT",
 }
 """Columns that are fields of the record."""
+_ADDED_SINCE = {1: ("recipe", "zone", "brightness"), 2: ("zone", "brightness")}
+"""Which of them a database of an older schema lacks."""
 _TIMING_COLUMNS = [f"{stage}_ms" for stage in TIMING_STAGES]
 
 TABLES = f"""
@@ -228,8 +232,8 @@ class SqliteFollower:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == DATABASE_SCHEMA:
             return
-        if version == 1:
-            self._add_recipes(database)
+        if version in _ADDED_SINCE:
+            self._add_columns(database, _ADDED_SINCE[version])
             return
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version or tables:
@@ -242,22 +246,28 @@ class SqliteFollower:
             f"PRAGMA user_version = {DATABASE_SCHEMA}; COMMIT;"
         )
 
-    def _add_recipes(self, database: sqlite3.Connection) -> None:
-        """Bring a database of schema 1 up to this one, from the lines that are still there.
+    def _add_columns(self, database: sqlite3.Connection, names: tuple[str, ...]) -> None:
+        """Bring a database of an older schema up to this one, from the lines still there.
 
-        Rows whose lines were retired keep an unknown recipe: they cannot be made anew.
+        Rows whose lines were retired keep null in the new columns: they cannot be made anew.
         """
         (last,) = database.execute("SELECT line FROM position").fetchone()
         first = first_line_of(self._folder)
         database.execute("BEGIN IMMEDIATE")
         try:
-            database.execute("ALTER TABLE verdicts ADD COLUMN recipe TEXT")
+            for name in names:
+                database.execute(f"ALTER TABLE verdicts ADD COLUMN {name} {_VERDICT_COLUMNS[name]}")
+            values = ", ".join(f"{name} = ?" for name in names)
             with Tail(self._folder, after_line=(first or 1) - 1) as tail:
                 while tail.line < last and (lines := tail.read(BATCH_LINES)):
                     database.executemany(
-                        "UPDATE verdicts SET recipe = ? WHERE line = ? AND sha256 = ?",
+                        f"UPDATE verdicts SET {values} WHERE line = ? AND sha256 = ?",
                         [
-                            (_stored(line.document.get("recipe")), line.line, line.sha256)
+                            (
+                                *(_stored(line.document.get(name)) for name in names),
+                                line.line,
+                                line.sha256,
+                            )
                             for line in lines
                             if line.kind == "verdict"
                         ],
@@ -268,7 +278,7 @@ class SqliteFollower:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        logger.info("%s: recipes were added", self._path)
+        logger.info("%s: the columns %s were added", self._path, ", ".join(names))
 
     def _tail_of(self, database: sqlite3.Connection) -> Tail:
         line, sha256 = database.execute("SELECT line, sha256 FROM position").fetchone()

@@ -21,6 +21,7 @@ from ssn_edge_runtime.line.messages import (
 )
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import SECOND_NS, RestartBudget, WorkerLimits
+from ssn_edge_runtime.line.zone_limits import ZoneLimits
 
 IDENTITY = JudgeIdentity("ab" * 32, "fp32", "simulated", "cd" * 32, 0.0, 50.0)
 GOOD = Decision(Verdict.PASS, Reason.NONE, score=0.1, raw_score=-2.0, threshold=0.0)
@@ -84,6 +85,65 @@ def test_an_answer_with_one_wrong_field_is_no_pass_but_a_sound_one(
 def test_a_pass_that_does_not_hold_together_is_unknown(wrong: Decision) -> None:
     decision, _ = checked_decision(result(decision_fields(wrong)), IDENTITY)
     assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.INVALID_OUTPUT)
+
+
+IN_ZONES = replace(
+    IDENTITY, zones=ZoneLimits({"weld": -1.0, "rim": 3.0}, {"weld": 20.0, "rim": None})
+)
+SMALL = Defect((0, 0, 4, 4), 19.0, 0.9, 0.8, 20.0)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        GOOD,
+        replace(GOOD, zone="weld", threshold=-1.0),
+        replace(GOOD, zone="rim", threshold=3.0, raw_score=2.5),
+        replace(GOOD, defects=(SMALL,)),
+        replace(GOOD, defects=(Defect((0, 0, 99, 99), 999.0, 0.9, 0.8, None),)),
+    ],
+)
+def test_a_pass_is_held_to_the_threshold_and_the_area_of_its_zone(sound: Decision) -> None:
+    decision, _ = checked_decision(result(decision_fields(sound)), IN_ZONES)
+    assert decision.verdict is Verdict.PASS
+    assert decision.zone == sound.zone
+    assert decision.defects == sound.defects
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (replace(GOOD, threshold=3.0), "another threshold"),
+        (replace(GOOD, zone="weld"), "another threshold"),
+        (replace(GOOD, zone="weld", threshold=3.0), "another threshold"),
+        (replace(GOOD, zone="rim", threshold=3.0, raw_score=3.0), "contradicts itself"),
+        (replace(GOOD, zone="other"), "a zone that is not in force"),
+        (replace(GOOD, zone="rim", threshold=None), "without a score"),
+        (replace(GOOD, defects=(replace(SMALL, area_px=20.0),)), "contradicts itself"),
+        (replace(GOOD, defects=(replace(SMALL, min_area_px=99.0),)), "another minimum area"),
+    ],
+)
+def test_a_pass_by_another_zone_than_those_in_force_is_unknown(
+    wrong: Decision, complaint: str
+) -> None:
+    decision, _ = checked_decision(result(decision_fields(wrong)), IN_ZONES)
+    assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.INVALID_OUTPUT)
+    assert complaint in decision.detail
+
+
+def test_without_zones_no_answer_may_name_one() -> None:
+    for wrong in (replace(GOOD, zone="weld"), replace(GOOD, defects=(SMALL,))):
+        decision, _ = checked_decision(result(decision_fields(wrong)), IDENTITY)
+        assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.INVALID_OUTPUT)
+
+
+@given(told=JSON)
+def test_zones_that_are_none_are_a_message_error(told: object) -> None:
+    try:
+        limits = ZoneLimits.of(result({}) if told is None else decode(encode("", {"zones": told})))
+    except MessageError:
+        return
+    assert all(math.isfinite(each) for each in limits.thresholds.values())
 
 
 def test_nobody_passes_before_the_engine_said_who_it_is() -> None:

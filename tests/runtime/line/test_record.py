@@ -43,6 +43,7 @@ FIELDS = {
     "score",
     "raw_score",
     "threshold",
+    "zone",
     "brightness",
     "defects",
     "defect_count",

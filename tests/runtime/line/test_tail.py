@@ -304,38 +304,64 @@ def test_a_database_of_another_journal_or_kind_is_left_alone(
         SqliteFollower(output, tmp_path / "noise").open()
 
 
-def make_older(database: Path) -> None:
-    """Turn a database into one as it was before it had recipes."""
+def make_older(database: Path, schema: int) -> None:
+    """Turn a database into one as it was before it had some columns."""
+    lacking = {1: ("recipe", "zone", "brightness"), 2: ("zone", "brightness")}[schema]
     with sqlite3.connect(database) as older:
-        older.execute("ALTER TABLE verdicts DROP COLUMN recipe")
-        older.execute("PRAGMA user_version = 1")
+        for name in lacking:
+            older.execute(f"ALTER TABLE verdicts DROP COLUMN {name}")
+        older.execute(f"PRAGMA user_version = {schema}")
     older.close()
 
 
-def test_the_recipe_of_each_part_is_copied(
+def test_recipe_zone_and_brightness_of_each_part_are_copied(
     output: Path, tmp_path: Path, make_record: MakeRecord
 ) -> None:
+    parts = [("blue", "weld", 12.5), (None, None, None), ("red", None, 99.0)]
     with Journal(output) as journal:
-        for recipe in ("blue", None, "red"):
-            journal.write(replace(make_record(journal), recipe=recipe))
+        for recipe, zone, light in parts:
+            record = replace(make_record(journal), recipe=recipe, zone=zone, brightness=light)
+            journal.write(record)
     database = copied(output, tmp_path)
-    assert ask(database, "SELECT recipe FROM verdicts") == [("blue",), (None,), ("red",)]
+    assert ask(database, "SELECT recipe, zone, brightness FROM verdicts") == parts
     with (tmp_path / "line.csv").open() as file:
-        assert [row["recipe"] for row in csv.DictReader(file)] == ["blue", "", "red"]
+        assert [
+            (row["recipe"], row["zone"], row["brightness"]) for row in csv.DictReader(file)
+        ] == [("blue", "weld", "12.5"), ("", "", ""), ("red", "", "99.0")]
 
 
+def test_lines_of_before_there_were_zones_are_copied(
+    output: Path, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_now = DecisionRecord.to_dict
+
+    def as_before(record: DecisionRecord) -> dict[str, object]:
+        return {k: v for k, v in as_now(record).items() if k not in ("zone", "brightness")}
+
+    monkeypatch.setattr(DecisionRecord, "to_dict", as_before)
+    fill(output, make_record, 3)
+    database = copied(output, tmp_path)
+    assert ask(database, "SELECT zone, brightness FROM verdicts") == [(None, None)] * 3
+    with (tmp_path / "line.csv").open() as file:
+        assert [row["zone"] for row in csv.DictReader(file)] == [""] * 3
+
+
+@pytest.mark.parametrize("schema", [1, 2])
 @pytest.mark.parametrize("is_retired", [False, True])
-def test_a_database_of_before_there_were_recipes_gets_those_that_the_journal_still_knows(
-    output: Path, tmp_path: Path, make_record: MakeRecord, is_retired: bool
+def test_an_older_database_gets_the_columns_it_lacks_from_what_the_journal_still_knows(
+    output: Path, tmp_path: Path, make_record: MakeRecord, is_retired: bool, schema: int
 ) -> None:
     def fill_with_recipes() -> None:
         with Journal(output, segment_bytes=4000) as journal:
             for number in range(20):
-                journal.write(replace(make_record(journal), recipe=f"of {number}"))
+                text = f"of {number}"
+                journal.write(
+                    replace(make_record(journal), recipe=text, zone=text, brightness=number + 0.5)
+                )
 
     fill_with_recipes()
     database = copied(output, tmp_path)
-    make_older(database)
+    make_older(database, schema)
     gone = 0
     if is_retired:
         first = journal_files(output)[0]
@@ -343,10 +369,13 @@ def test_a_database_of_before_there_were_recipes_gets_those_that_the_journal_sti
         first.unlink()
     fill_with_recipes()  # not copied yet
     assert copied(output, tmp_path) == database
-    found = [recipe for (recipe,) in ask(database, "SELECT recipe FROM verdicts ORDER BY sequence")]
-    assert found == [None] * gone + [f"of {number}" for number in [*range(20), *range(20)]][gone:]
+    found = ask(database, "SELECT recipe, zone, brightness FROM verdicts ORDER BY sequence")
+    wanted = [(f"of {n}", f"of {n}", n + 0.5) for n in [*range(20), *range(20)]]
+    assert found[gone:] == wanted[gone:]
+    lost = [(None if schema == 1 else recipe, None, None) for recipe, _, _ in wanted[:gone]]
+    assert found[:gone] == lost
     assert bool(gone) == is_retired
-    assert ask(database, "PRAGMA user_version") == [(2,)]
+    assert ask(database, "PRAGMA user_version") == [(3,)]
 
 
 def test_a_database_that_is_locked_is_an_error_and_loses_nothing(

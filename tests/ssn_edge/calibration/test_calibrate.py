@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import ScoringRule, Thresholds
 from ssn_edge_runtime.errors import CalibrationError, ConfigError
 from ssn_edge_runtime.pictures import encode_png, read_picture
+from ssn_edge_runtime.region import Region
+from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 from ssn_edge_runtime.settings_store import SettingsStore
+from ssn_edge_runtime.zones import Zone
 from tests.end_to_end.chain import Outcome, ssn_edge
 from tests.runtime.conftest import make_package, part  # noqa: F401
 
@@ -395,6 +399,32 @@ def test_what_cannot_be_asked_for_is_refused_with_code_2(
     done = device.command(*arguments, code=2)
     assert text in done.err
     assert len(done.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("recipe", [None, "blue"])
+def test_settings_with_zones_are_refused_for_no_bound_is_of_them(
+    device: Device, recipe: str | None
+) -> None:
+    region = Region((96, 128), include=(((28, 36), (60, 36), (60, 60), (28, 60)),))
+    with Inspector.open(device.folder / "part.ssn", engine="onnxruntime-cpu") as inspector:
+        own = Fitted(
+            inspector.thresholds,
+            inspector.engine_name,
+            inspector.engine_sha256,
+            zones={"seat": Zone(region, image=9.0)},
+        )
+        fitted = {"fp32": own}
+        settings = DeviceSettings(inspector.package_id, fitted if recipe is None else {})
+        if recipe is not None:
+            settings = replace(settings, recipes={recipe: Recipe(fitted)})
+    device.store.save(lambda _: settings)
+    for asked in (None, "blue"):
+        options = () if asked is None else ("--recipe", asked)
+        is_refused = recipe is None or asked == recipe
+        done = device.command(
+            "--max-false-reject", "9%", "--dry-run", *options, code=2 if is_refused else 0
+        )
+        assert ("hold zones (seat)" in done.err) == is_refused
 
 
 def test_without_a_run_or_data_the_pictures_are_unknown(device: Device) -> None:

@@ -38,7 +38,7 @@ def package(make_package: Callable[..., Path]) -> Path:
 def run(cwd: Path, package: Path, query: str, *arguments: str) -> tuple[dict[str, Any], str]:
     process = subprocess.run(
         [sys.executable, "-m", "ssn_edge", "run", "--package", str(package), "--json",
-         "--device", f"{CAMERA}&frames={FRAMES}{query}", "--policy", "every",
+         "--device", f"{CAMERA}&frames={FRAMES}{query}", "--policy", "block",
          "--keep", "none", "--engine", "onnxruntime-cpu", *arguments],
         capture_output=True, text=True, check=False, timeout=120, cwd=cwd,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from ssn_edge_runtime.decision import Reason
 from ssn_edge_runtime.errors import ListenError
 from ssn_edge_runtime.server import ListenAddress, Refusal, parse_listen
 from ssn_edge_runtime.server.line_client import LineClient
-from ssn_edge_runtime.server.line_server import LineServerProcess
+from ssn_edge_runtime.server.line_server import line_server
 from tests.runtime.server.clients import Reply, ask, connect
 
 JSON = {"Content-Type": "application/json"}
@@ -286,7 +286,7 @@ def test_the_state_is_asked_for_a_few_times_a_second_however_many_want_it(tmp_pa
 
 
 def test_a_server_whose_process_does_not_begin_is_a_listen_error(tmp_path: Path) -> None:
-    process = LineServerProcess(
+    process = line_server(
         f"unix:{tmp_path}/none/x.sock", tmp_path / "c", deadline_ms=1, takes_triggers=True
     )
     with pytest.raises(ListenError, match="its folder must be there"):

@@ -1,0 +1,1 @@
+"""What tells the world about a line, each in a process of its own: servers, brokers, pages."""
