@@ -136,7 +136,7 @@ def settings_lines(settings: DeviceSettings) -> list[str]:
         f"version {settings.version} of {settings.written_at} ({settings.settings_id[:12]}{before})"
         + (f": {settings.note}" if settings.note else ""),
         f"  package {settings.package_id[:16]}, "
-        + ("signed (not checked)" if settings.signature is not None else "not signed"),
+        + ("signed" if settings.signature is not None else "not signed"),
     ]
     parts = [("", settings.precisions, settings.region)]
     parts += [

@@ -141,6 +141,7 @@ def run_guarded(
                 precision=request.precision,
                 settings=None if settings.path is None else str(settings.path),
                 recipe=request.recipe,
+                trust=request.trust,
             ),
             journal,
             request.line_options(),

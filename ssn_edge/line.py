@@ -110,6 +110,7 @@ def run_package(
                 precision=request.precision,
                 settings=request.settings,
                 recipe=request.recipe,
+                trust=request.trust,
             )
         )
         # The camera before the journal: without one, nothing is written.

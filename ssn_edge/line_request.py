@@ -41,6 +41,7 @@ from ssn_edge_runtime.supervision import (
     lock_memory,
 )
 from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME
+from ssn_edge_runtime.trust import Trust
 
 DAY_S = 24 * 3600.0
 SEGMENTS_OF_A_QUOTA = 8
@@ -65,6 +66,7 @@ class LineRequest:
         max_frames: End after so many frames; None for until the end.
         settings: This device's settings; None for the package's own thresholds.
         recipe: Which of their recipes.
+        trust: Who must have signed package and settings; None takes them signed or not.
         is_shadow: Judge and record, drive nothing.
         limits: Of rejects and temperature, in place of the settings'.
         alarm_drift: At most one false alarm of the drift monitor in so many parts, 0 for none; None
@@ -116,6 +118,7 @@ class LineRequest:
     max_frames: int | None = None
     settings: Path | None = None
     recipe: str | None = None
+    trust: Trust | None = None
     is_shadow: bool = False
     limits: Overrides = field(default_factory=Overrides)
     alarm_drift: int | None = None

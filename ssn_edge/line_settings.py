@@ -74,7 +74,7 @@ def kept_version(path: Path) -> Path:
     """
     settings = read_settings(path)
     kept = path.with_name(f"settings-{settings.version}.json")
-    is_kept = kept.exists() and read_settings(kept).settings_id == settings.settings_id
+    is_kept = kept.exists() and read_settings(kept) == settings
     return (kept if is_kept else path).absolute()
 
 

@@ -11,8 +11,10 @@ from ssn_edge.risk_words import risk_words
 from ssn_edge_runtime import Manifest, Package
 from ssn_edge_runtime.engines import ENGINES, EngineCache, choose_engine
 from ssn_edge_runtime.engines.certificates import certificate_from_dict
-from ssn_edge_runtime.errors import EngineError
+from ssn_edge_runtime.errors import EngineError, SignatureError
+from ssn_edge_runtime.manifest import SIGNATURE_NAME
 from ssn_edge_runtime.manifest_json import manifest_to_dict
+from ssn_edge_runtime.trust import SignatureReport, Trust, signatures_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class PackageInfo:
         path: The file.
         package_id: SHA-256 of its manifest.
         manifest: The same as objects.
-        is_signed: Whether it carries a signature; none is checked yet.
+        is_signed: Whether it carries a signature.
+        signatures: Whose they are, and whether they count here; a line where they cannot be read.
         certificates: What the export gate measured, by precision.
         engines: What may decide here, by this device's certificates.
         auto: What ``--engine auto`` takes here.
@@ -48,6 +51,7 @@ class PackageInfo:
     package_id: str
     manifest: Manifest
     is_signed: bool
+    signatures: tuple[SignatureReport, ...] | str
     certificates: Mapping[str, Mapping[str, object]]
     engines: tuple[EngineHere, ...]
     auto: EngineHere
@@ -57,6 +61,9 @@ class PackageInfo:
         return {
             "package_id": self.package_id,
             "is_signed": self.is_signed,
+            "signatures": self.signatures
+            if isinstance(self.signatures, str)
+            else [each.to_dict() for each in self.signatures],
             **manifest_to_dict(self.manifest),
             "certificates": dict(self.certificates),
             "engines_here": {
@@ -69,12 +76,13 @@ class PackageInfo:
         """For a terminal."""
         manifest = self.manifest
         height, width = manifest.geometry.input_size_hw
-        signed = "signed (not checked by this version)" if self.is_signed else "not signed"
+        signed = "signed" if self.is_signed else "not signed"
         size = manifest.frame_size_hw
         frames = "not fixed" if size is None else f"{size[1]} x {size[0]} pixels"
         lines = [
             f"{self.path}: whole and unchanged, {self.path.stat().st_size / 1e6:.1f} MB, {signed}",
             f"  id             {self.package_id}",
+            *(f"  signature      {line}" for line in self._signature_lines()),
             f"  made           {manifest.created_at}",
             f"  model          {manifest.backbone}, {manifest.variant} variant, {manifest.regime}",
             f"  camera frames  {frames}",
@@ -99,9 +107,26 @@ class PackageInfo:
             lines.append(f"  {each.engine:<16} {each.may_run or '-':<5} {each.why}")
         return lines
 
+    def _signature_lines(self) -> list[str]:
+        if isinstance(self.signatures, str):
+            return [self.signatures]
+        lines = []
+        for each in self.signatures:
+            signature = each.signature
+            who = (
+                f"{each.name} (key {signature.key_id[:16]})"
+                if each.name
+                else (f"key {signature.key_id[:16]}")
+            )
+            result = f"does not count: {each.refusal}" if each.refusal else "trusted"
+            lines.append(f"by {who} at {signature.signed_at}, serial {signature.serial}: {result}")
+        return lines
 
-def read_info(path: Path, *, cache: EngineCache | None = None) -> PackageInfo:
-    """Check a package and look into it.
+
+def read_info(
+    path: Path, *, cache: EngineCache | None = None, trust: Trust | None = None
+) -> PackageInfo:
+    """Check a package and look into it; a signature that does not count is told, not refused.
 
     Raises:
         PackageError: Not a whole, unchanged package.
@@ -115,6 +140,7 @@ def read_info(path: Path, *, cache: EngineCache | None = None) -> PackageInfo:
             package_id=package.package_id,
             manifest=manifest,
             is_signed=package.is_signed,
+            signatures=_signatures(package, trust),
             certificates={
                 name: _certificate(package.read(entry.certificate))
                 for name, entry in manifest.precisions.items()
@@ -146,8 +172,26 @@ def certificate_lines(certificate: Mapping[str, object]) -> list[str]:
     return lines
 
 
+def _signatures(package: Package, trust: Trust | None) -> tuple[SignatureReport, ...] | str:
+    if not package.is_signed:
+        return ()
+    data = package.read(SIGNATURE_NAME)
+    try:
+        if trust is not None:
+            return trust.look_at(package.package_id, data)
+        return tuple(
+            SignatureReport(each, "", "no keys are trusted here, name them: --trust FOLDER")
+            for each in signatures_from_json(data)
+        )
+    except SignatureError as error:
+        return str(error)
+
+
 def _certificate(data: bytes) -> Mapping[str, object]:
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):  # for people alone: nothing is decided by it
+        return {}
     return document if isinstance(document, dict) else {}
 
 

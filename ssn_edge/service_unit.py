@@ -231,6 +231,7 @@ def _network(options: ServiceOptions) -> list[str]:
 def _protect_home(options: ServiceOptions) -> str:
     paths = [options.executable, options.package, options.output]
     paths += [options.settings] if options.settings is not None else []
+    paths += [Path(word) for word in options.arguments if word.startswith("/")]
     homes = (Path("/home"), Path("/root"))
     return "read-only" if any(home in path.parents for path in paths for home in homes) else "yes"
 

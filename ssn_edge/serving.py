@@ -10,6 +10,7 @@ from pathlib import Path
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import EngineError
 from ssn_edge_runtime.server import InspectionServer, ServerLimits, parse_listen
+from ssn_edge_runtime.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class ServeRequest:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         settings: This device's settings; None for the package's own thresholds.
         recipe: Which of their recipes.
+        trust: Who must have signed package and settings; None takes them signed or not.
     """
 
     listen: str
@@ -31,6 +33,7 @@ class ServeRequest:
     precision: str = "auto"
     settings: Path | None = None
     recipe: str | None = None
+    trust: Trust | None = None
 
 
 def serve_package(
@@ -66,6 +69,7 @@ def serve_package(
         precision=request.precision,
         settings=request.settings,
         recipe=request.recipe,
+        trust=request.trust,
     )
     server = InspectionServer(inspector, address, limits=limits)
     try:

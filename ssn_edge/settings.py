@@ -241,6 +241,40 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustSettings:
+    """Whose packages and settings `ssn-edge run` and `verify` take."""
+
+    keys: str = field(
+        default="",
+        metadata=_explained(
+            'folder of trusted public keys, NAME.pub, and revoked.txt; "" for none'
+        ),
+    )
+    require_signature: bool = field(
+        default=False,
+        metadata=_explained("whether package and settings must be signed by one of them to run"),
+    )
+    minimum_serial: int = field(
+        default=0, metadata=_explained("packages signed with a lower serial are refused")
+    )
+    state: str = field(
+        default="",
+        metadata=_explained(
+            "file of the newest that was taken; empty for trust-state.json beside the decisions"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a promise that nothing could keep."""
+        if self.minimum_serial < 0:
+            raise ConfigError(f"minimum_serial = {self.minimum_serial}: 0 or more is wanted")
+        if self.require_signature and not self.keys:
+            raise ConfigError(
+                "require_signature = true needs trusted keys: name their folder, keys"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections of the file."""
 
@@ -248,6 +282,7 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    trust: TrustSettings = field(default_factory=TrustSettings)
 
 
 def read_settings(path: Path = Path(SETTINGS_NAME)) -> Settings:

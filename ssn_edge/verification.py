@@ -21,6 +21,7 @@ from ssn_edge_runtime.engines import ENGINES, EngineCache, EngineChoice, choose_
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.errors import CertificateError, ConfigError, EngineError, PackageError
 from ssn_edge_runtime.self_test import GoldenOutcome
+from ssn_edge_runtime.trust import SignedBy, Trust
 
 ALL = "all"
 REFERENCE_ENGINE = "onnxruntime-cpu"
@@ -39,6 +40,7 @@ class VerifyRequest:
         precision: ``fp32``, ``fp16``, ``int8``, or ``all`` that the package holds.
         data: A folder of the user's own pictures; None for the golden pictures alone.
         threads: Of CPU engines; 0 lets them choose.
+        trust: Who must have signed it; None takes it signed or not.
     """
 
     package: Path
@@ -46,6 +48,7 @@ class VerifyRequest:
     precision: str = ALL
     data: Path | None = None
     threads: int = 0
+    trust: Trust | None = None
 
     def __post_init__(self) -> None:
         """Refuse a folder that is not there, before minutes are spent."""
@@ -102,13 +105,15 @@ class Verification:
 
     Args:
         package_id: SHA-256 of its manifest.
-        is_signed: Whether it carries a signature; none is checked yet.
+        is_signed: Whether it carries a signature, checked or not.
+        signed_by: Whose signature was checked; None where none was asked for.
         results: By engine and precision.
         skipped: Engines that cannot run here, each with what is missing.
     """
 
     package_id: str
     is_signed: bool
+    signed_by: SignedBy | None
     results: tuple[EngineResult, ...]
     skipped: tuple[tuple[str, str], ...]
 
@@ -117,6 +122,7 @@ class Verification:
         return {
             "package_id": self.package_id,
             "is_signed": self.is_signed,
+            "signed_by": None if self.signed_by is None else asdict(self.signed_by),
             "results": [result.to_dict() for result in self.results],
             "cannot_run_here": dict(self.skipped),
             "device": describe_device().to_dict(),
@@ -150,13 +156,14 @@ def verify_package(
 
     Raises:
         ConfigError: An engine that is not known, or a precision that is not in the package.
-        PackageError: Not a whole, unchanged package, or one without golden pictures.
+        PackageError: Not a whole, unchanged package, one without golden pictures, or one that
+            nobody who is trusted has signed.
         EngineError: The one engine that was asked for is not installed or not built.
         DatasetError: The user's folder holds no picture that can be read.
         StorageError: A certificate cannot be written.
     """
     cache = cache or EngineCache()
-    with Package.open(request.package) as package:
+    with Package.open(request.package, trust=request.trust) as package:
         if not package.manifest.golden:
             raise PackageError(
                 f"{request.package}: holds no golden pictures, so nothing shows that its models "
@@ -169,7 +176,11 @@ def verify_package(
         for choice in choices:
             results.append(_verify(package, choice, reference, on_progress))
         return Verification(
-            package.package_id, package.is_signed, tuple(results), tuple(skipped.items())
+            package.package_id,
+            package.is_signed,
+            package.signed_by,
+            tuple(results),
+            tuple(skipped.items()),
         )
 
 

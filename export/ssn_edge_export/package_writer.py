@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ssn_edge_runtime.archive import (
-    MAX_ARCHIVE_BYTES,
-    MAX_ENTRY_BYTES,
-    ArchiveEntry,
-    directory_record,
-    end_record,
-    local_header,
-)
+from ssn_edge_runtime.archive import archive_pieces
 from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
 from ssn_edge_runtime.manifest import MANIFEST_NAME, EntryDigest, Manifest
 from ssn_edge_runtime.manifest_json import manifest_to_dict
@@ -54,7 +46,7 @@ def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("xb") as file:
-            for piece in _archive(contents):
+            for piece in archive_pieces(contents):
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
@@ -71,25 +63,6 @@ def write_package(path: Path, manifest: Manifest, entries: Mapping[str, bytes]) 
         with suppress(OSError):  # it must not hide what went wrong
             temporary.unlink(missing_ok=True)
     return package_id
-
-
-def _archive(contents: Mapping[str, bytes]) -> Iterator[bytes]:
-    """The archive's bytes, piece by piece; no content is copied."""
-    directory = []
-    offset = 0
-    for name, data in contents.items():
-        if not name.isascii() or len(data) > MAX_ENTRY_BYTES:
-            raise PackageError(f"{name!r} is not ASCII, or has more than {MAX_ENTRY_BYTES} bytes")
-        entry = ArchiveEntry(name, len(data), zlib.crc32(data), offset)
-        if entry.end_offset > MAX_ARCHIVE_BYTES:
-            raise PackageError(f"{name} would end beyond {MAX_ARCHIVE_BYTES} bytes")
-        yield local_header(entry)
-        yield data
-        directory.append(directory_record(entry))
-        offset = entry.end_offset
-    records = b"".join(directory)
-    yield records
-    yield end_record(len(directory), len(records), offset)
 
 
 def _sync_folder(folder: Path) -> None:

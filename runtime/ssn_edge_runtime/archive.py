@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -83,6 +85,29 @@ def directory_record(entry: ArchiveEntry) -> bytes:
 def end_record(entries: int, directory_bytes: int, directory_offset: int) -> bytes:
     """The archive's last bytes."""
     return _END.pack(_END_START, 0, 0, entries, entries, directory_bytes, directory_offset, 0)
+
+
+def archive_pieces(contents: Mapping[str, bytes]) -> Iterator[bytes]:
+    """An archive's bytes, piece by piece, in the order of its entries; no content is copied.
+
+    Raises:
+        PackageError: A name that is not ASCII, or more than an archive holds.
+    """
+    directory = []
+    offset = 0
+    for name, data in contents.items():
+        if not name.isascii() or len(data) > MAX_ENTRY_BYTES:
+            raise PackageError(f"{name!r} is not ASCII, or has more than {MAX_ENTRY_BYTES} bytes")
+        entry = ArchiveEntry(name, len(data), zlib.crc32(data), offset)
+        if entry.end_offset > MAX_ARCHIVE_BYTES:
+            raise PackageError(f"{name} would end beyond {MAX_ARCHIVE_BYTES} bytes")
+        yield local_header(entry)
+        yield data
+        directory.append(directory_record(entry))
+        offset = entry.end_offset
+    records = b"".join(directory)
+    yield records
+    yield end_record(len(directory), len(records), offset)
 
 
 def read_directory(file: BinaryIO) -> tuple[ArchiveEntry, ...]:

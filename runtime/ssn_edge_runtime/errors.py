@@ -8,6 +8,7 @@
     │   └── PictureError        3   one picture that cannot be used, by name
     ├── CheckpointError         3   keys, shapes or checksum do not fit
     ├── PackageError            3   not a whole, canonical, unchanged model package
+    │   └── SignatureError      3   not signed by whom this device trusts, or outdated
     ├── ScoreError              3   a network gave NaN or infinity
     ├── ExportError             4   tracing failed, or the exported graph decides differently
     ├── CalibrationError        4   too few pictures for the promise
@@ -38,6 +39,7 @@ __all__ = [
     "PackageError",
     "PictureError",
     "ScoreError",
+    "SignatureError",
     "SourceError",
     "SsnEdgeError",
     "StorageError",
@@ -76,6 +78,10 @@ class PackageError(SsnEdgeError):
     """A file is not a whole, canonical, unchanged model package."""
 
     exit_code = 3
+
+
+class SignatureError(PackageError):
+    """A package, or settings, not signed by whom this device trusts, or older than it has taken."""
 
 
 class ScoreError(SsnEdgeError):

@@ -11,13 +11,14 @@ from pathlib import Path
 from ssn_edge_runtime.errors import ConfigError, StorageError
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool = False, mode: int | None = None) -> None:
     """Write a file so that a reader never sees half of it, and an old one stays until then.
 
     Args:
         path: The target; its folder is made.
         data: All of it.
         durable: Sync the folder, too, so that losing power does not bring the old file back.
+        mode: Its rights; None for what an ordinary new file has.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written to; nothing was changed.
@@ -33,7 +34,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
         # mkstemp makes files for the owner alone; give what an ordinary new file would have.
         mask = os.umask(0)
         os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).chmod(0o666 & ~mask if mode is None else mode)
         Path(temporary).replace(path)
         if durable:
             sync_folder(path.parent)

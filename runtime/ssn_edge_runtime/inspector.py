@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, prepr
 from ssn_edge_runtime.self_test import check_golden
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import read_settings
+
+if TYPE_CHECKING:
+    from ssn_edge_runtime.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ class Inspector:
             InForce(thresholds or manifest.precisions[precision].thresholds)
         )
         self._package = package
+        self._trust: Trust | None = None
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -88,6 +93,7 @@ class Inspector:
         self_test: bool = True,
         threads: int = 0,
         cache: EngineCache | None = None,
+        trust: Trust | None = None,
     ) -> Inspector:
         """Open a package, load and warm up its model, and test it on golden pictures.
 
@@ -104,11 +110,14 @@ class Inspector:
             self_test: Whether to run `SELF_TEST_PICTURES` golden pictures first.
             threads: Of a CPU engine; 0 lets it choose.
             cache: Where plans and device certificates are; None for this device's.
+            trust: Who must have signed package and settings, now and in `apply_settings`; None
+                takes them signed or not. What was opened is noted: nothing older is taken then.
 
         Raises:
             ConfigError: An engine that is not known, a precision that is not in the package, or
                 settings that cannot be used or are for another package.
-            PackageError: Not a whole, unchanged package.
+            PackageError: Not a whole, unchanged package; `SignatureError` where nobody who is
+                trusted signed it, or the settings.
             EngineError: The engine cannot be loaded here or has no device certificate that fits, or
                 the settings were fitted on another one.
             CertificateError: It fails the self-test.
@@ -116,7 +125,7 @@ class Inspector:
         if settings is not None and thresholds is not None:
             raise ConfigError("thresholds are given twice: in the settings, and beside them")
         with contextlib.ExitStack() as opened:
-            package = opened.enter_context(Package.open(path))
+            package = opened.enter_context(Package.open(path, trust=trust))
             choice = choose_engine(
                 package, engine=engine, precision=precision, threads=threads, cache=cache
             )
@@ -130,14 +139,22 @@ class Inspector:
                     package=package,
                 )
             )
+            inspector._trust = trust
             if settings is not None:
                 inspector.apply_settings(settings, recipe)
-            elif recipe is not None:
+            elif trust is not None:
+                trust.refuse_missing_settings(package.package_id)
+            if settings is None and recipe is not None:
                 raise ConfigError(f"recipe {recipe!r} is one of settings, and none were given")
             # The first inference allocates and compiles; it must not be the first part's.
             inspector.warm_up()
             if self_test:
                 inspector.self_test(limit=SELF_TEST_PICTURES)
+            if trust is not None and package.signed_by is not None:
+                # Only now: a package that does not work here must not shut out the one before.
+                trust.take_package(package.manifest.name, package.signed_by)
+                # What comes later is a later decision.
+                inspector._trust = replace(trust, allows_older=False)
             opened.pop_all()
         return inspector
 
@@ -239,33 +256,17 @@ class Inspector:
 
         Raises:
             ConfigError: They cannot be used or are for another package; the old ones stay in force.
+            SignatureError: Nobody who is trusted signed them, or they are older than some before.
             EngineError: They were fitted on another engine, or for other precisions only.
             RuntimeError: The inspector is closed.
         """
         if self._is_closed:
             raise RuntimeError("the inspector is closed")
-        self.use(self.read_settings(settings, recipe, folder=folder))
-
-    def use(self, in_force: AllInForce) -> None:
-        """Judge with these from the next part on; see `read_settings`."""
-        self._all_in_force = in_force
-
-    def read_settings(
-        self,
-        settings: DeviceSettings | str | Path,
-        recipe: str | None = None,
-        *,
-        folder: Path | None = None,
-    ) -> AllInForce:
-        """The long half of `apply_settings`, in whatever thread: nothing is in force by it yet.
-
-        Raises:
-            ConfigError, EngineError: As `apply_settings`.
-        """
         if not isinstance(settings, DeviceSettings):
             folder = Path(settings).parent
             settings = read_settings(Path(settings))
-        return put_all_in_force(
+        signed_by = None if self._trust is None else self._trust.check_settings(settings)
+        in_force = put_all_in_force(
             settings,
             self._manifest,
             package_id=self._package_id,
@@ -276,6 +277,23 @@ class Inspector:
             folder=folder,
             before=self._all_in_force,
         )
+        if self._trust is not None and signed_by is not None:
+            self._trust.take_settings(self._package_id, signed_by)
+        self._all_in_force = in_force
+
+    def note_taken(self) -> None:
+        """Note what judges now as taken, where opening it did not (`Trust.notes_taken`).
+
+        Raises:
+            ConfigError: What was taken before cannot be read.
+            StorageError: It cannot be noted.
+        """
+        if self._trust is None or self._package is None or self._package.signed_by is None:
+            return
+        self._trust = replace(self._trust, notes_taken=True)
+        self._trust.take_package(self._manifest.name, self._package.signed_by)
+        if self.settings is not None:
+            self._trust.take_settings(self._package_id, self._trust.check_settings(self.settings))
 
     def warm_up(self) -> None:
         """Run the engine once on a blank input: done at opening, and worth it after idle time.

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ssn_edge_runtime.archive import ArchiveEntry, read_directory
 from ssn_edge_runtime.errors import PackageError
@@ -17,10 +17,16 @@ from ssn_edge_runtime.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
 from ssn_edge_runtime.manifest_json import manifest_from_json
 from ssn_edge_runtime.onnx_scan import check_onnx
 
+if TYPE_CHECKING:
+    from ssn_edge_runtime.trust import SignedBy, Trust
+
 MAX_MANIFEST_BYTES = 8 * 2**20
 """4096 entries take about a megabyte."""
 MAX_SIGNATURE_BYTES = 64 * 2**10
 """Several signatures and their certificates; it lies outside the hashes, so it is kept small."""
+
+LONGEST_REFUSAL = 500
+"""Characters: a refusal quotes what the package holds, and goes into records and on screens."""
 
 
 class Package:
@@ -44,14 +50,22 @@ class Package:
         self._package_id = package_id
         self._entries = entries
         self._lock = threading.Lock()
+        self._signed_by: SignedBy | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Package:
+    def open(cls, path: str | Path, *, trust: Trust | None = None) -> Package:
         """Open a package after checking every byte of it.
+
+        Args:
+            path: The file.
+            trust: Whose signature it must carry; None takes it signed or not.
 
         Raises:
             PackageError: Missing, or not a whole, canonical, unchanged package of a known schema
                 whose models keep to themselves.
+            SignatureError: A `PackageError`: unsigned, changed after signing, signed by a key that
+                does not count here, or older than one that this device has taken.
+            ConfigError: The trusted keys cannot be read.
         """
         path = Path(path)
         try:
@@ -59,18 +73,18 @@ class Package:
         except OSError as error:
             raise PackageError(f"{path}: cannot be opened ({error.strerror})") from error
         try:
-            package = cls._checked(path, file)
+            package = cls._checked(path, file, trust)
         except BaseException as error:
             file.close()
             if isinstance(error, PackageError):
-                raise PackageError(f"{path}: {error}") from error
+                raise type(error)(f"{path}: {_told(str(error))}") from error
             if isinstance(error, OSError):
                 raise PackageError(f"{path}: cannot be read ({error.strerror})") from error
             raise
         return package
 
     @classmethod
-    def _checked(cls, path: Path, file: BinaryIO) -> Package:
+    def _checked(cls, path: Path, file: BinaryIO, trust: Trust | None) -> Package:
         listed = read_directory(file)
         names = [entry.name for entry in listed]
         name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
@@ -80,10 +94,16 @@ class Package:
             raise PackageError(f"its first entry is not {MANIFEST_NAME}; export the package again")
         _refuse_above(listed[0], MAX_MANIFEST_BYTES)
         data = _content(file, listed[0])
+        package_id = hashlib.sha256(data).hexdigest()
+        entries = {entry.name: entry for entry in listed}
+        # Before anything of it is understood: what a stranger wrote is not even parsed.
+        signed_by = None if trust is None else _signed_by(file, entries, package_id, trust)
         manifest = manifest_from_json(data)
         _check_names(names, manifest)
-        entries = {entry.name: entry for entry in listed}
-        package = cls(path, file, manifest, hashlib.sha256(data).hexdigest(), entries)
+        if trust is not None and signed_by is not None:
+            trust.refuse_older_package(manifest.name, signed_by)
+        package = cls(path, file, manifest, package_id, entries)
+        package._signed_by = signed_by
         for name in names:
             package._read_checked(name, scan=True)
         return package
@@ -105,8 +125,13 @@ class Package:
 
     @property
     def is_signed(self) -> bool:
-        """Whether it carries a signature; this version does not check one."""
+        """Whether it carries a signature, checked or not."""
         return SIGNATURE_NAME in self._entries
+
+    @property
+    def signed_by(self) -> SignedBy | None:
+        """Whose signature was checked when it was opened; None where none was asked for."""
+        return self._signed_by
 
     def read(self, name: str) -> bytes:
         """The content of an entry, checked again: the file may have been written to since.
@@ -173,6 +198,21 @@ def _content(file: BinaryIO, entry: ArchiveEntry) -> bytes:
     if len(data) != entry.size_bytes or zlib.crc32(data) != entry.crc32:
         raise PackageError(f"{entry.name} is damaged; {_COPY_AGAIN}")
     return data
+
+
+def _told(text: str) -> str:
+    """One short line, whatever a stranger's package made of it."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return plain if len(plain) <= LONGEST_REFUSAL else f"{plain[:LONGEST_REFUSAL]}..."
+
+
+def _signed_by(
+    file: BinaryIO, entries: Mapping[str, ArchiveEntry], package_id: str, trust: Trust
+) -> SignedBy:
+    entry = entries.get(SIGNATURE_NAME)
+    if entry is not None:
+        _refuse_above(entry, MAX_SIGNATURE_BYTES)
+    return trust.verify_package(package_id, None if entry is None else _content(file, entry))
 
 
 def _refuse_above(entry: ArchiveEntry, limit: int) -> None:

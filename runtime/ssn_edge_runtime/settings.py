@@ -148,7 +148,7 @@ class LineSettings:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """An Ed25519 signature over `DeviceSettings.signed_bytes`; nothing checks it yet.
+    """An Ed25519 signature over `DeviceSettings.signed_bytes`; `Trust.check_settings` checks it.
 
     Args:
         key_id: SHA-256 of the raw public key (32 bytes), in hexadecimal.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
 from ssn_edge_runtime.files import write_whole
-from ssn_edge_runtime.settings import SETTINGS_NAME, DeviceSettings
+from ssn_edge_runtime.settings import SETTINGS_NAME, DeviceSettings, Signature
 from ssn_edge_runtime.settings_json import settings_from_json, settings_to_json
 
 LARGEST_FILE_BYTES = 4 * 2**20
@@ -78,7 +78,7 @@ class SettingsStore:
         Raises:
             ConfigError: One of them cannot be used.
         """
-        return tuple(read_settings(self._kept(version)) for version in self._versions())
+        return tuple(read_settings(self.kept(version)) for version in self._versions())
 
     def save(self, change: Callable[[DeviceSettings | None], DeviceSettings]) -> DeviceSettings:
         """Make the next version of the settings in force and put it in their place.
@@ -115,29 +115,54 @@ class SettingsStore:
             )
             data = settings_to_json(settings)
             # The kept version first: what is in force can always be brought back.
-            write_whole(self._kept(settings.version), data, durable=True)
+            write_whole(self.kept(settings.version), data, durable=True)
             write_whole(self.path, data, durable=True)
             self._retire(settings.version)
         return settings
 
-    def roll_back(self, version: int | None = None) -> DeviceSettings:
+    def roll_back(
+        self,
+        version: int | None = None,
+        *,
+        before: Callable[[DeviceSettings], None] = lambda settings: None,
+    ) -> DeviceSettings:
         """Bring an older version back, as it was: same id, same signature.
 
         Args:
             version: Which; None for the one that the settings in force were made from.
+            before: Told which one comes back, just before it does.
 
         Raises:
             ConfigError: It is not kept, or there is nothing to go back to.
             StorageError: The disk does not take it; the settings in force stay so.
         """
         with self._lock():
-            path = self._kept(self._version_before() if version is None else version)
+            path = self.kept(self._version_before() if version is None else version)
             if not path.exists():
                 kept = ", ".join(map(str, self._versions())) or "none"
                 raise ConfigError(f"{path}: is not kept; versions {kept} are")
             settings = read_settings(path)
+            before(settings)
             write_whole(self.path, settings_to_json(settings), durable=True)
         return settings
+
+    def sign(self, signature_of: Callable[[DeviceSettings], Signature]) -> DeviceSettings:
+        """Put a signature on the settings in force, and on their kept version: the id stays.
+
+        Raises:
+            ConfigError: There are none, or they cannot be used.
+            StorageError: The disk does not take them; they stay as they were.
+        """
+        with self._lock():
+            settings = read_settings(self.path)
+            signed = replace(settings, signature=signature_of(settings))
+            data = settings_to_json(signed)
+            kept = self.kept(settings.version)
+            # A file that was signed elsewhere may have another version's name in the way.
+            if kept.exists() and read_settings(kept).settings_id == signed.settings_id:
+                write_whole(kept, data, durable=True)
+            write_whole(self.path, data, durable=True)
+        return signed
 
     def _version_before(self) -> int:
         try:
@@ -148,11 +173,12 @@ class SettingsStore:
         if current is None or current.previous_id is None:
             raise ConfigError(f"{self.path}: there is no older version to go back to")
         for version in reversed(self._versions()):
-            if read_settings(self._kept(version)).settings_id == current.previous_id:
+            if read_settings(self.kept(version)).settings_id == current.previous_id:
                 return version
         raise ConfigError(f"{self.path}: the version before is no longer kept")
 
-    def _kept(self, version: int) -> Path:
+    def kept(self, version: int) -> Path:
+        """Where a version is kept, whether it is there or not."""
         return self.path.with_name(f"settings-{version}.json")
 
     def _versions(self) -> list[int]:
@@ -163,7 +189,7 @@ class SettingsStore:
         for version in self._versions():
             if version <= newest - VERSIONS_KEPT:
                 with contextlib.suppress(OSError):
-                    self._kept(version).unlink()
+                    self.kept(version).unlink()
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

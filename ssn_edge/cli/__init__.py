@@ -12,6 +12,7 @@ import typer
 import ssn_edge
 from ssn_edge.cli import (
     audit,
+    backup,
     benchmark,
     build,
     calibrate,
@@ -23,6 +24,7 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    package,
     replay,
     reproduce,
     review,
@@ -30,6 +32,7 @@ from ssn_edge.cli import (
     schema,
     service,
     settings,
+    sign,
     train,
     verify,
 )
@@ -58,6 +61,9 @@ for verb in (
     benchmark.benchmark,
     verify.verify,
     info.info,
+    sign.sign,
+    backup.backup,
+    backup.restore,
     audit.audit,
     replay.replay,
     review.review,
@@ -67,6 +73,7 @@ for verb in (
     app.command()(verb)
 app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="settings")
+app.add_typer(package.app, name="package")
 app.add_typer(service.app, name="service")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 

@@ -34,6 +34,16 @@ DataOption = Annotated[
     Path | None, typer.Option(help="Where the data set is now, if it moved since training.")
 ]
 
+RequireSignatureOption = Annotated[
+    bool, typer.Option("--require-signature", help="Refuse what no trusted key has signed.")
+]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust", help="Folder of trusted public keys (NAME.pub, revoked.txt), or one such file."
+    ),
+]
+
 
 def project_settings() -> Settings:
     """The settings of the project in the working directory."""

@@ -17,6 +17,8 @@ from ssn_edge.cli.options import (
     JsonOption,
     PackageOption,
     PrecisionOption,
+    RequireSignatureOption,
+    TrustOption,
     parse_share,
     project_settings,
 )
@@ -86,6 +88,15 @@ def run(
         typer.Option(help="This device's settings; without it settings.json, if it is here."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    allow_older: Annotated[
+        bool,
+        typer.Option("--allow-older", help="Go back to an older signed package or settings, now."),
+    ] = False,
+    minimum_serial: Annotated[
+        int | None, typer.Option(min=0, help="Refuse packages that were signed with a lower one.")
+    ] = None,
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Judge and record, but drive nothing.")
     ] = False,
@@ -240,6 +251,17 @@ def run(
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
     """
     with reporting(context) as out:
+        from ssn_edge.trust import find_trust
+
+        whole_project = project_settings()
+        trusted = find_trust(
+            whole_project.trust,
+            keys=trust,
+            is_required=require_signature,
+            output=output or Path(whole_project.run.output),
+            allows_older=allow_older,
+            minimum_serial=minimum_serial,
+        )
         if listen is not None and not device:
             from ssn_edge.cli.serving import serve
 
@@ -281,6 +303,7 @@ def run(
                     precision=precision,
                     settings=settings,
                     recipe=recipe,
+                    trust=trusted,
                     refused=[name for name, value in given.items() if value is not None],
                     stop=stop,
                     as_json=as_json,
@@ -293,7 +316,7 @@ def run(
         from ssn_edge.project import find_package, find_settings
         from ssn_edge_runtime.supervision import Overrides
 
-        project = project_settings().run
+        project = whole_project.run
         in_force = find_settings(settings, default=Path(project.settings))
         request = LineRequest(
             device=tuple(device) if device else project.device,
@@ -306,6 +329,7 @@ def run(
             max_frames=max_frames,
             settings=in_force,
             recipe=recipe,
+            trust=trusted,
             is_shadow=shadow,
             limits=Overrides(
                 alarm_after=alarm_after,

@@ -12,7 +12,7 @@ from ssn_edge.cli.options import JsonOption, PackageOption, project_settings
 
 if TYPE_CHECKING:
     from ssn_edge.service_unit import ServiceOptions
-    from ssn_edge.settings import RunSettings
+    from ssn_edge.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The line as a systemd unit, started with the device.")
 
@@ -151,7 +151,8 @@ def _options(
     from ssn_edge.service import found_executable, found_gpu
     from ssn_edge.service_unit import ServiceOptions
 
-    project = project_settings().run
+    whole_project = project_settings()
+    project = whole_project.run
     device = device or project.device
     found = find_settings(settings, default=Path(project.settings))
     return ServiceOptions(
@@ -168,15 +169,20 @@ def _options(
         realtime=realtime,
         watchdog_s=watchdog,
         hardware_watchdog=hardware_watchdog,
-        arguments=(*_of_project(project), *(arguments or ())),
+        arguments=(*_of_project(whole_project), *(arguments or ())),
     )
 
 
-def _of_project(project: RunSettings) -> list[str]:
+def _of_project(whole: Settings) -> list[str]:
     """What the project file says: the unit runs in another folder, without it."""
+    project, trust = whole.run, whole.trust
     usual = type(project)()
     words = []
     for name in ("engine", "precision", "keep"):
         if getattr(project, name) != getattr(usual, name):
             words += [f"--{name}", getattr(project, name)]
+    if trust.require_signature:
+        words += ["--require-signature", "--trust", str(Path(trust.keys).absolute())]
+        if trust.minimum_serial:
+            words += ["--minimum-serial", str(trust.minimum_serial)]
     return words

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssn_edge.cli.console import Output
 from ssn_edge.cli.options import project_settings
+
+if TYPE_CHECKING:
+    from ssn_edge_runtime.trust import Trust
 
 
 def serve(
@@ -19,6 +23,7 @@ def serve(
     precision: str | None,
     settings: Path | None,
     recipe: str | None,
+    trust: Trust | None,
     refused: Sequence[str],
     stop: threading.Event,
     as_json: bool,
@@ -33,6 +38,7 @@ def serve(
         precision: None for the project's.
         settings: This device's; None for the project's, if they are there.
         recipe: Which of their recipes.
+        trust: Who must have signed package and settings.
         refused: Options that were given and mean nothing here.
         stop: Ends it.
         as_json: Print JSON.
@@ -54,6 +60,7 @@ def serve(
         precision=precision or project.precision,
         settings=find_settings(settings, default=Path(project.settings)),
         recipe=recipe,
+        trust=trust,
     )
     counts = serve_package(request, stop=stop, on_message=out.say)
     out.result(counts, counts_lines(counts), as_json=as_json)

@@ -188,14 +188,26 @@ def rollback(
     context: typer.Context,
     to: Annotated[int | None, typer.Option(help="Version; without it the one before.")] = None,
     settings: SettingsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the decisions: what was taken is noted there."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring an older version back, as it was.
+    """Bring an older version back, as it was; a line that requires signatures takes it, too.
 
     Example: ssn-edge settings rollback --to 3
     """
     with reporting(context) as out:
-        _print(out, [_store(settings).roll_back(to)], as_json=as_json)
+        from ssn_edge.trust import note_settings_rollback, state_path
+
+        project = project_settings()
+        state = state_path(project.trust, output or Path(project.run.output))
+        # Noted first: the line sees the file as soon as it is there.
+        back = _store(settings).roll_back(
+            to, before=lambda older: note_settings_rollback(state, older)
+        )
+        _print(out, [back], as_json=as_json)
 
 
 _NEVER = object()

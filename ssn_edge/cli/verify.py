@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssn_edge.cli.console import reporting
-from ssn_edge.cli.options import JsonOption
+from ssn_edge.cli.options import (
+    JsonOption,
+    RequireSignatureOption,
+    TrustOption,
+    project_settings,
+)
 
 if TYPE_CHECKING:
     from ssn_edge.verification import EngineResult, Verification
@@ -31,6 +36,8 @@ def verify(
             help="Folder of your own pictures to compare decisions on, labels not needed."
         ),
     ] = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a package, and each engine here with its golden pictures.
@@ -38,14 +45,24 @@ def verify(
     An engine that gives what the package was certified for gets a device certificate; run needs
     one for every engine but onnxruntime-cpu.
 
+    With trusted keys, it must be signed by one of them, and not be older than one that has run.
+
     Example: ssn-edge verify part.ssn
     """
     with reporting(context) as out:
         from ssn_edge.project import find_package
+        from ssn_edge.trust import find_trust
         from ssn_edge.verification import VerifyRequest, verify_package
 
+        project = project_settings()
+        trusted = find_trust(
+            project.trust,
+            keys=trust,
+            is_required=require_signature,
+            output=Path(project.run.output),
+        )
         path = find_package(package)
-        request = VerifyRequest(path, engine=engine, precision=precision, data=data)
+        request = VerifyRequest(path, engine=engine, precision=precision, data=data, trust=trusted)
         with out.progress() as progress:
             found = verify_package(request, on_progress=progress)
         out.result(found.to_dict(), verification_lines(path, found), as_json=as_json)
@@ -54,7 +71,9 @@ def verify(
 
 def verification_lines(path: Path, found: Verification) -> list[str]:
     """The findings as a table for a terminal."""
-    signed = "signed (not checked by this version)" if found.is_signed else "not signed"
+    signed = "signed, not checked (--trust FOLDER)" if found.is_signed else "not signed"
+    if found.signed_by is not None:
+        signed = f"signed by {found.signed_by}"
     lines = [
         f"{path}: whole and unchanged, {signed}",
         f"  {'engine':<17} {'precision':<16} {'result':<10} {'golden':>6} "

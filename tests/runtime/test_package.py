@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from ssn_edge_export.package_writer import write_package
 from ssn_edge_runtime import archive, package
 from ssn_edge_runtime.archive import ArchiveEntry
-from ssn_edge_runtime.errors import ExportError, PackageError, StorageError
+from ssn_edge_runtime.engines.fake import FakeEngine
+from ssn_edge_runtime.errors import ExportError, PackageError, SsnEdgeError, StorageError
 from ssn_edge_runtime.manifest import EntryDigest, Manifest
 from ssn_edge_runtime.manifest_json import manifest_to_dict
 from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.self_test import check_golden
 from ssn_edge_runtime.strict_json import canonical_json
 
 Contents = tuple[Manifest, Mapping[str, bytes]]
@@ -289,6 +291,17 @@ def test_an_unknown_schema_is_refused(
     assert "has schema 4, this ssn-edge reads 3" in refused(stored(contents))
 
 
+@pytest.mark.parametrize("schema", ["x" * 100_000, "\x1b[2J\u2028", [[1] * 10_000]])
+def test_a_refusal_is_one_short_line_whatever_the_package_says(
+    schema: object, package_contents: Contents, refused: Callable[[bytes], str]
+) -> None:
+    data = canonical_json({"schema": schema})
+    message = refused(stored([("manifest.json", data), *all_contents(package_contents)[1:]]))
+    assert "has schema" in message
+    assert message.isprintable()
+    assert len(message) < 1000
+
+
 def test_a_model_that_needs_other_files_is_refused(
     package_contents: Contents,
     tiny_model: Callable[..., onnx.ModelProto],
@@ -299,6 +312,37 @@ def test_a_model_that_needs_other_files_is_refused(
     manifest, entries = package_contents
     changed = {**entries, "models/fp32.onnx": model.SerializeToString()}
     assert "keeps weights in another file" in refused(stored(all_contents((manifest, changed))))
+
+
+def test_a_model_with_operators_of_another_library_is_refused(
+    package_contents: Contents,
+    tiny_model: Callable[..., onnx.ModelProto],
+    refused: Callable[[bytes], str],
+) -> None:
+    model = tiny_model()
+    model.graph.node[0].domain = "com.example"
+    manifest, entries = package_contents
+    changed = {**entries, "models/fp32.onnx": model.SerializeToString()}
+    assert "operator domain 'com.example'" in refused(stored(all_contents((manifest, changed))))
+
+
+def test_a_pickle_under_any_name_is_never_run(
+    package_contents: Contents, tmp_path: Path, refused: Callable[[bytes], str]
+) -> None:
+    trap = tmp_path / "trap"
+    data = b"cos\nsystem\n(S'touch %b'\ntR." % str(trap).encode()
+    manifest, entries = package_contents
+    for name in entries:
+        changed = {**entries, name: data}
+        path = tmp_path / "pickle.ssn"
+        path.write_bytes(stored(all_contents((manifest, changed))))
+        try:
+            with Package.open(path) as opened, pytest.raises(SsnEdgeError):
+                check_golden(opened, FakeEngine(input_size_hw=(48, 64)), "fp32")
+        except PackageError:
+            assert name.endswith(".onnx")
+    refused(stored([("manifest.json", data), *all_contents(package_contents)[1:]]))
+    assert not trap.exists()
 
 
 def test_a_signature_lies_outside_the_package_id(

@@ -29,6 +29,7 @@ from ssn_edge_runtime.line.intake import Intake
 from ssn_edge_runtime.line.keeper_desk import KeeperDesk
 from ssn_edge_runtime.line.ledger import TriggerLedger
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
+from ssn_edge_runtime.line.package_swap import OnSwap, PackageChange, PackageSwaps
 from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, SettingsChanges
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
@@ -127,7 +128,10 @@ class Authority:
             options, self._cameras, self._ledger, self._delivery, self._frames, self._states
         )
         self._settings = SettingsChanges(self._engine, self._delivery, on_settings)
-        self._changes: deque[SettingsChange] = deque()
+        self._swaps = PackageSwaps(
+            self._engine, self._delivery, self._settings, options, on_settings
+        )
+        self._changes: deque[SettingsChange | PackageChange] = deque()
         self._keeper: KeeperDesk | None = None
         if options.evidence is not None:
             self._keeper = KeeperDesk(options.evidence, self._cameras, self._delivery)
@@ -142,6 +146,7 @@ class Authority:
             self._frames,
             self._delivery,
             self._settings,
+            self._swaps,
             options,
             self._states,
             self._step_up,
@@ -235,6 +240,38 @@ class Authority:
         if self._is_over:
             self._take_changes()
         self._wake()
+
+    def use_package(
+        self,
+        package: str,
+        settings: str | None = None,
+        recipe: str | None = None,
+        *,
+        asked_by: str,
+        on_done: OnSwap,
+    ) -> None:
+        """Have parts judged by another package, without missing one. Safe from any thread.
+
+        It is opened, certified and tested in a process of its own beside the one that judges; then
+        the next part goes to it. The package before stays open for `PROBATION_PARTS` parts, and
+        judges again if the new engine fails in that time: never because parts turned bad.
+
+        Args:
+            package: A file that does not change.
+            settings: This device's for that package; None for its own thresholds.
+            recipe: Which of their recipes.
+            asked_by: Who wants it, for the record.
+            on_done: Told the new package's id, or None and why the old one judges on, in the line's
+                own thread: it must not wait.
+        """
+        self._changes.append(PackageChange(package, settings, recipe, asked_by, on_done))
+        if self._is_over:
+            self._take_changes()
+        self._wake()
+
+    def package(self) -> tuple[str | None, bool]:
+        """The id of the package that judges, and whether it has proved itself."""
+        return self._swaps.judging, self._swaps.is_settled
 
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""
@@ -339,6 +376,7 @@ class Authority:
         self._frames.admit(monotonic_ns())
         self._ledger.expire(monotonic_ns())
         self._settings.feed()
+        self._swaps.feed(monotonic_ns())
         self._engine.feed()
         self._release()
         self._delivery.signals.due(monotonic_ns())
@@ -418,6 +456,7 @@ class Authority:
         self._intake.take()
         self._take_changes()
         self._settings.end()
+        self._swaps.end()
         if self._keeper is not None:
             self._keeper.close()
         self._workers.end(self.options.stop_grace_s)
@@ -473,7 +512,12 @@ class Authority:
                 change = self._changes.popleft()
             except IndexError:
                 return
-            if self._is_over:
+            if isinstance(change, PackageChange):
+                if self._is_over:
+                    change.on_done(None, "the line ended")
+                else:
+                    self._swaps.ask(change)
+            elif self._is_over:
                 change.on_done("the line ended")
             else:
                 self._settings.ask(change)

@@ -10,6 +10,8 @@
     encoder 123456              (nothing: where the belt is)
     recipe brass                recipe brass                    (in force from the next frame on)
     recipe                      recipe                          (the general settings)
+    package PATH [SETTINGS]     package ID                      (judges from the next part on)
+    package                     package ID settled              (or probation: it may go back)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -24,6 +26,7 @@ import json
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -53,9 +56,11 @@ class _Talk:
         authority: Whose triggers are given.
         reads: Descriptor that lines come from.
         writes: Descriptor that answers go to.
+        name: Who it is, for the record.
     """
 
-    def __init__(self, authority: Authority, reads: int, writes: int) -> None:
+    def __init__(self, authority: Authority, reads: int, writes: int, name: str) -> None:
+        self._name = name
         self._authority = authority
         self._reads = reads
         self._writes = writes
@@ -132,6 +137,17 @@ class _Talk:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
+        elif words == ["package"]:
+            package_id, is_settled = self._authority.package()
+            self.say(f"package {package_id} {'settled' if is_settled else 'probation'}")
+        elif words[0] == "package" and len(words) in (2, 3):
+            self._owed += 1
+            self._authority.use_package(
+                words[1],
+                words[2] if len(words) == 3 else None,
+                asked_by=self._name,
+                on_done=self._swapped,
+            )
         elif words[0] == "recipe" and len(words) <= 2:
             self._owed += 1
             recipe = words[1] if len(words) == 2 else None
@@ -141,8 +157,14 @@ class _Talk:
         else:
             self.say(
                 "error: 'trigger ID [PART] [@CAMERA] [%RECIPE]', 'encoder COUNT', "
-                "'recipe [NAME]', 'state' or 'status' is wanted, ID a number above 0"
+                "'recipe [NAME]', 'package [PATH [SETTINGS]]', 'state' or 'status' is wanted, ID "
+                "a number above 0"
             )
+
+    def _swapped(self, package_id: str | None, refusal: str | None) -> None:
+        self._owed -= 1
+        self.say(f"error: {refusal}" if package_id is None else f"package {package_id}")
+        self.on_answered()
 
     def _switched(self, words: list[str], refusal: str | None) -> None:
         self._owed -= 1
@@ -157,6 +179,15 @@ def _asked(words: list[str]) -> tuple[int, str | None, str | None, str | None] |
     if len(words) not in (1, 2) or not _is_whole(words[0]):
         return None
     return int(words[0]), words[1] if len(words) == 2 else None, camera, recipe
+
+
+def _peer(client: socket.socket) -> str:
+    """Who is at the other end, as the kernel says."""
+    size = struct.calcsize("3i")
+    pid, uid, _ = struct.unpack(
+        "3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return f"user {uid}, process {pid}"
 
 
 def _is_whole(text: str) -> bool:
@@ -175,7 +206,7 @@ class StandardInput:
     def __init__(self, authority: Authority, reads: int = 0, writes: int = 1) -> None:
         self._authority = authority
         self._reads = reads
-        self._talk = _Talk(authority, reads, writes)
+        self._talk = _Talk(authority, reads, writes, "standard input")
 
     def __enter__(self) -> StandardInput:
         """Begin to listen."""
@@ -275,7 +306,7 @@ class ControlSocket:
             return
         client.setblocking(False)
         fd = client.fileno()
-        talk = _Talk(self._authority, fd, fd)
+        talk = _Talk(self._authority, fd, fd, _peer(client))
         talk.on_answered = lambda: self._close_if_over(fd)
         self._clients[fd] = (client, talk)
         self._authority.watch(fd, lambda: self._readable(fd))

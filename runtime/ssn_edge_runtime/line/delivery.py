@@ -316,7 +316,7 @@ class Delivery:
             part.decision = unknown(*why)
 
     def _record(self, part: Part, now_ns: int) -> DecisionRecord:
-        decision, frame, identity = part.decision, part.frame, self.identity
+        decision, frame, identity = part.decision, part.frame, part.judge or self.identity
         assert decision is not None
         stamp = self._stamps.pop(part.sequence, None)
         settings_id = self._settings_id if identity is None else identity.settings_id

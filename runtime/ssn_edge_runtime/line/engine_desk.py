@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from time import monotonic_ns
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.errors import ConfigError
@@ -133,8 +134,25 @@ class EngineDesk:
                 f"there is no recipe {recipe!r} in force; {', '.join(held) or 'none'} can be named"
             )
 
-    def start(self, now_ns: int) -> None:
-        """Start the worker, with sight of every camera's memory."""
+    def _holds(self, recipe: str) -> bool:
+        return self.identity is not None and recipe in self.identity.recipes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is in the worker's hands."""
+        return not self._jobs
+
+    def exchange(self, worker: WorkerProcess, identity: JudgeIdentity) -> WorkerProcess:
+        """Have another worker judge from the next part on; returns the one before.
+
+        No job may be in hand: each answer is held against what it was judged with.
+        """
+        assert self.is_idle
+        before, self.worker, self.identity = self.worker, worker, identity
+        return before
+
+    def start(self, now_ns: int, worker: WorkerProcess | None = None) -> None:
+        """Start a worker, or the one that judges, with sight of every camera's memory."""
         memories = [camera.reader_memory for camera in self._cameras.values()]
         fds = [camera.reader_fd for camera in self._cameras.values()]
         kept = self._options.pictures
@@ -144,7 +162,7 @@ class EngineDesk:
             "pictures_keep": None if kept is None else kept.keep.value,
             **self._options.asks(below=2),
         }
-        self.worker.start(setup, fds, now_ns)
+        (worker or self.worker).start(setup, fds, now_ns)
 
     def enqueue(self, part: Part) -> None:
         """Put a part with its frame in line."""
@@ -158,6 +176,11 @@ class EngineDesk:
             part = self._queue.popleft()
             frame = part.frame
             if part.decision is not None or frame is None:
+                continue
+            if part.recipe is not None and not self._holds(part.recipe):
+                # Not the engine's failure: a package on probation must not be taken back by it.
+                detail = f"the settings in force hold no recipe {part.recipe!r} any more"
+                self._ledger.fail(part, Reason.ENGINE_ERROR, detail, monotonic_ns())
                 continue
             job = self._ledger.dispatch(part)
             reader = f"{self.worker.owner}/{job}"
@@ -191,6 +214,7 @@ class EngineDesk:
         fate = self._ledger.judged(number, decision, now_ns)
         if fate is JobFate.DECIDED:
             job.part.defect_count = count
+            job.part.judge = self.identity
             job.part.pictures = picture_names(message, job.part.sequence)
         return fate, decision
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -41,6 +42,7 @@ from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame
 from ssn_edge_runtime.supervision.process import make_later_threads_ordinary
+from ssn_edge_runtime.trust import Trust
 
 IDLE_S = 0.5
 WARM_UP_EVERY_S = 2.0
@@ -57,6 +59,7 @@ def open_inspector(
     threads: int = 0,
     settings: str | None = None,
     recipe: str | None = None,
+    trust: dict[str, object] | None = None,
 ) -> Inspector:
     """The factory of a model package, with this device's settings where there are any."""
     return Inspector.open(
@@ -66,6 +69,7 @@ def open_inspector(
         threads=threads,
         settings=settings,
         recipe=recipe,
+        trust=None if trust is None else Trust.from_dict(trust),
     )
 
 
@@ -130,6 +134,10 @@ def serve(
             link.busy(False)
             link.send("settings", **told)
             continue
+        if message.kind == "settled":
+            # It syncs a file; no part waits for a disk.
+            threading.Thread(target=settle_package, args=(judge,), daemon=True).start()
+            continue
         image = task.image
         if message.kind != "job" or image is None:
             continue
@@ -181,6 +189,17 @@ def take_settings(judge: Judge, message: Message) -> dict[str, object]:
     except Exception as error:  # noqa: BLE001 - the old ones stay in force, and the line goes on
         return {"refused": " ".join(str(error).split())[:500] or repr(error)[:500]}
     return {"refused": None, **in_force(judge)}
+
+
+def settle_package(judge: Judge) -> None:
+    """Note that what judges has proved itself: an older one is no longer taken."""
+    note = getattr(judge, "note_taken", None)
+    if note is None:
+        return
+    try:
+        note()
+    except SsnEdgeError as error:  # the line goes on; the next start takes the older one, too
+        logger.warning("that the package was taken cannot be noted: %s", error)
 
 
 def in_force(judge: Judge) -> dict[str, object]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.line.rules import TriggerRules
 from ssn_edge_runtime.sinks.base import PictureNames
+
+if TYPE_CHECKING:
+    from ssn_edge_runtime.line.engine_desk import JudgeIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Part:
         decided_ns: When it stood.
         defect_count: How many defects there were; the decision lists the largest.
         pictures: Files that the engine's process writes of it.
+        judge: What judged it, where an engine did; another may judge when its record is written.
     """
 
     sequence: int
@@ -92,6 +97,7 @@ class Part:
     decided_ns: int | None = None
     defect_count: int = 0
     pictures: PictureNames = field(default_factory=PictureNames)
+    judge: JudgeIdentity | None = None
 
 
 class Admission(Enum):

@@ -12,6 +12,7 @@ from ssn_edge_runtime.line.shared_frames import SLOT_BYTES
 from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerCommand, WorkerLimits
 from ssn_edge_runtime.sinks.evidence_policy import EvidencePolicy
 from ssn_edge_runtime.sinks.pictures import KeepPolicy
+from ssn_edge_runtime.trust import Trust
 
 
 class TriggerKind(str, Enum):
@@ -186,13 +187,21 @@ def package_command(
     threads: int = 0,
     settings: str | None = None,
     recipe: str | None = None,
+    trust: Trust | None = None,
 ) -> WorkerCommand:
     """The engine worker of a model package.
 
     Settings are read again by a worker that is restarted, and other ones end the line: name a file
     that does not change, such as a version that the store keeps.
     """
-    arguments = {"package": package, "engine": engine, "precision": precision, "threads": threads}
+    arguments: dict[str, object] = {
+        "package": package,
+        "engine": engine,
+        "precision": precision,
+        "threads": threads,
+    }
     if settings is not None:
         arguments |= {"settings": settings, "recipe": recipe}
+    if trust is not None:
+        arguments["trust"] = trust.to_dict()
     return WorkerCommand(f"{ENGINE_MODULE}:open_inspector", arguments, ENGINE_MODULE)

@@ -62,6 +62,11 @@ class SettingsChanges:
         self._tries = 0
         engine.is_held = lambda: bool(self._waiting)
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether the worker was told of a change, and has not answered yet."""
+        return self._told is not None
+
     def ask(self, change: SettingsChange) -> None:
         """Put a change in line."""
         self._waiting.append(change)

@@ -17,6 +17,7 @@ from ssn_edge_runtime.line.keeper_desk import KeeperDesk
 from ssn_edge_runtime.line.ledger import JobFate
 from ssn_edge_runtime.line.messages import Message, MessageError
 from ssn_edge_runtime.line.options import LineOptions, TriggerKind
+from ssn_edge_runtime.line.package_swap import PackageSwaps
 from ssn_edge_runtime.line.settings_changes import SettingsChanges
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.worker_process import SECOND_NS, WorkerProcess, WorkerState
@@ -43,6 +44,7 @@ class Workers:
         frames: Takes what cameras say.
         delivery: Records and counts.
         settings: Changes of what the engine judges with.
+        swaps: Changes of the package; they may have engines of their own.
         options: Of the line.
         states: Of the line.
         on_ready: Called when a worker has become ready.
@@ -60,6 +62,7 @@ class Workers:
         frames: FrameDesk,
         delivery: Delivery,
         settings: SettingsChanges,
+        swaps: PackageSwaps,
         options: LineOptions,
         states: StateMachine,
         on_ready: Callable[[], None],
@@ -74,6 +77,7 @@ class Workers:
         self._frames = frames
         self._delivery = delivery
         self._settings = settings
+        self._swaps = swaps
         self._states = states
         self._is_engine_awaited = False
         self._watched: dict[str, tuple[int, int]] = {}
@@ -87,6 +91,8 @@ class Workers:
                 if self._is_keeper(worker):
                     self._give_up_keeper(f"{worker.ending}, and a driver holds its process")
                     continue
+                if self._swaps.owns(worker):
+                    continue  # it judges nothing, and its memory is lost until the next start
                 raise (EngineError if worker is self._engine.worker else SourceError)(
                     f"{worker.name}: {worker.ending}, and its process cannot be killed: a driver "
                     "holds it; start the device again"
@@ -111,8 +117,9 @@ class Workers:
 
     @property
     def all(self) -> tuple[WorkerProcess, ...]:
-        """The engine's, then the cameras', then the keeper's."""
-        return self.needed if self._keeper is None else (*self.needed, self._keeper.worker)
+        """The engine's, then the cameras', then the keeper's, then those of another package."""
+        keeper = () if self._keeper is None else (self._keeper.worker,)
+        return (*self.needed, *keeper, *self._swaps.workers)
 
     def _is_keeper(self, worker: WorkerProcess) -> bool:
         return self._keeper is not None and worker is self._keeper.worker
@@ -144,6 +151,8 @@ class Workers:
         camera = self._camera_of(worker)
         if worker is self._engine.worker:
             self._engine.start(now_ns)
+        elif self._swaps.owns(worker):
+            self._swaps.start(worker, now_ns)
         elif self._engine.identity is None:
             return  # nothing is read before there is something to judge it
         elif camera is not None:
@@ -174,6 +183,8 @@ class Workers:
                     self._keeper.take(message, now_ns)
                     if message.kind == "ready":
                         self.on_ready()
+                elif self._swaps.owns(worker):
+                    self._swaps.take(worker, message, now_ns)
                 else:
                     self._engine_says(message, now_ns)
         except MessageError as error:
@@ -186,7 +197,8 @@ class Workers:
     def _engine_says(self, message: Message, now_ns: int) -> None:
         worker = self._engine.worker
         if message.kind == "result":
-            fate, _ = self._engine.result(message, now_ns)
+            fate, decision = self._engine.result(message, now_ns)
+            self._swaps.judged(decision)
             if fate is JobFate.LATE:
                 self._delivery.counters["late_results"] += 1
             elif fate is JobFate.STRANGE:
@@ -266,9 +278,14 @@ class Workers:
             camera.worker_gone()
         elif self._keeper is not None and worker is self._keeper.worker:
             self._keeper.worker_gone()
+        elif self._swaps.owns(worker):
+            self._swaps.worker_gone(worker)
+            return
         else:
             self._engine.worker_gone(now_ns)
             self._settings.worker_gone()
+            if self._swaps.engine_gone(worker.ending):
+                return  # it is not started again: the engine before judges on
             if self._is_engine_awaited:
                 self._is_engine_awaited = False
                 worker.start_at_ns = now_ns + ENGINE_TRIED_EVERY_NS

@@ -1,4 +1,4 @@
-"""The device's own key: an Ed25519 pair that signs what the device publishes about its journal.
+"""Ed25519 keys: a device's own signs what it publishes of its journal, a signer's its packages.
 
 Needs ``cryptography`` (the extra ``sign``); without it a journal is chained but not signed.
 """
@@ -107,27 +107,55 @@ class DeviceKey:
                 installed.
             StorageError: It cannot be written.
         """
+        if not path.exists():
+            write_private(path, _new_private())  # unless another process was first
+        key = cls.read(path)
+        public = _public_path(path)
+        if not public.exists():
+            write_whole(public, key.public.to_pem())
+        return key
+
+    @classmethod
+    def make(cls, path: Path) -> DeviceKey:
+        """Make a new key and its public half, ``path.pub``; nothing is overwritten.
+
+        Raises:
+            ConfigError: One of the two is there already, or ``cryptography`` is not installed.
+            StorageError: It cannot be written.
+        """
+        public = _public_path(path)
+        for each in (path, public):
+            if each.exists():
+                raise ConfigError(f"{each}: is there already; name another file for a new key")
+        made = _new_private()
+        write_private(path, made)
+        if read_private(path) != made:  # another process was first: its key stands
+            raise ConfigError(f"{path}: is there already; name another file for a new key")
+        key = cls.read(path)
+        write_whole(public, key.public.to_pem(), durable=True)
+        return key
+
+    @classmethod
+    def read(cls, path: Path) -> DeviceKey:
+        """Read a key that is there.
+
+        Raises:
+            ConfigError: It is not there, others may read it, it is no Ed25519 key, or
+                ``cryptography`` is not installed.
+        """
         try:
             from cryptography.hazmat.primitives import serialization
             from cryptography.hazmat.primitives.asymmetric import ed25519
         except ModuleNotFoundError as error:
             raise ConfigError(_NEEDS) from error
-        if not path.exists():
-            made = ed25519.Ed25519PrivateKey.generate()
-            write_private(
-                path,
-                made.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-            )
-        private = serialization.load_pem_private_key(_read_private(path), None)
+        try:
+            private = serialization.load_pem_private_key(_read_private(path), None)
+        except (ValueError, TypeError) as error:  # cut, damaged, or under a password
+            raise ConfigError(
+                f"{path}: is no private key that can be read; a password is not asked for"
+            ) from error
         if not isinstance(private, ed25519.Ed25519PrivateKey):
-            raise ConfigError(f"{path}: is no Ed25519 key; move it away, a new one is made")
-        public = path.with_name(path.name + PUBLIC_SUFFIX)
-        if not public.exists():
-            write_whole(public, PublicKey(private.public_key().public_bytes_raw()).to_pem())
+            raise ConfigError(f"{path}: is no Ed25519 key; move it away, and make a new one")
         return cls(private)
 
     def sign(self, message: bytes) -> bytes:
@@ -135,8 +163,27 @@ class DeviceKey:
         return self._private.sign(message)
 
 
+def _public_path(path: Path) -> Path:
+    return path.with_name(path.name + PUBLIC_SUFFIX)
+
+
+def _new_private() -> bytes:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ModuleNotFoundError as error:
+        raise ConfigError(_NEEDS) from error
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
 def _read_private(path: Path) -> bytes:
     data = read_private(path)
     if b"PRIVATE KEY" not in data:
-        raise ConfigError(f"{path}: is no private key in PEM form; move it away, a new one is made")
+        raise ConfigError(
+            f"{path}: is no private key in PEM form; move it away, and make a new one"
+        )
     return data

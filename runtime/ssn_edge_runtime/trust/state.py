@@ -1,0 +1,138 @@
+"""The newest package and settings that a device has taken, so that older ones are noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ssn_edge_runtime.errors import ConfigError, StorageError
+from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.strict_json import Fields, canonical_json
+
+STATE_NAME = "trust-state.json"
+STATE_SCHEMA = 1
+LARGEST_STATE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """How far a device has come.
+
+    Args:
+        packages: Highest serial that was taken, by the package's name.
+        settings: Highest version that was taken, by the package's id.
+    """
+
+    packages: Mapping[str, int]
+    settings: Mapping[str, int]
+
+
+class TrustState:
+    """Its file: replaced as a whole, under a lock, and only where something changes.
+
+    It protects from an old file that is brought from elsewhere, not from someone who may write
+    here: keep it where only the line's own user may.
+
+    Args:
+        path: The file; it is made with the first package that is taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Accepted:
+        """What was taken so far; nothing where there is no file yet.
+
+        Raises:
+            ConfigError: It cannot be read or understood: an old package would go unnoticed.
+        """
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(LARGEST_STATE_BYTES + 1)
+        except FileNotFoundError:
+            return Accepted({}, {})
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from error
+        try:
+            fields = Fields(json.loads(data), "the file", refusal=ConfigError)
+            if fields.whole("schema") != STATE_SCHEMA:
+                raise ConfigError(f"its schema is not {STATE_SCHEMA}")
+            accepted = Accepted(
+                _numbers(fields.entries("packages")), _numbers(fields.entries("settings"))
+            )
+            fields.done()
+        except (ConfigError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{self.path}: does not say which packages were taken ({error}); bring it back "
+                "from a backup, or remove it to begin anew"
+            ) from error
+        return accepted
+
+    def take_package(self, name: str, serial: int, *, goes_back: bool = False) -> None:
+        """Note a package that judges now.
+
+        Args:
+            name: Its manifest's.
+            serial: Its signature's.
+            goes_back: Whether a lower number replaces a higher one: someone said so.
+
+        Raises:
+            ConfigError: The file cannot be understood.
+            StorageError: It cannot be written.
+        """
+        self._change(
+            lambda before: replace(
+                before, packages=_raised(before.packages, name, serial, goes_back)
+            )
+        )
+
+    def take_settings(self, package_id: str, version: int, *, goes_back: bool = False) -> None:
+        """Note settings that are in force now; see `take_package`."""
+        self._change(
+            lambda before: replace(
+                before, settings=_raised(before.settings, package_id, version, goes_back)
+            )
+        )
+
+    def _change(self, change: Callable[[Accepted], Accepted]) -> None:
+        if change(before := self.read()) == before:
+            return  # nothing is written, also where nothing may be
+        with self._lock():
+            before = self.read()
+            after = change(before)
+            if after == before:
+                return
+            document = {
+                "schema": STATE_SCHEMA,
+                "packages": dict(after.packages),
+                "settings": dict(after.settings),
+            }
+            write_whole(self.path, canonical_json(document) + b"\n", durable=True)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StorageError(f"{lock}: cannot be opened ({error.strerror})") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _raised(before: Mapping[str, int], key: str, number: int, goes_back: bool) -> dict[str, int]:
+    return {**before, key: number if goes_back else max(number, before.get(key, 0))}
+
+
+def _numbers(document: Mapping[str, object]) -> dict[str, int]:
+    fields = Fields(dict(document), "a number", refusal=ConfigError)
+    return {name: fields.whole(name) for name in fields.names()}
