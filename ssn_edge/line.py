@@ -84,6 +84,11 @@ def run_package(
             f"--listen {request.listen}: recordings and --single-process answer nobody; it goes "
             "with a camera, or without --device for frames that other programs send"
         )
+    if request.page is not None:
+        raise ConfigError(
+            f"--page {request.page.listen}: the live page shows cameras; recordings have a log "
+            "(ssn-edge review) and reports"
+        )
     if request.trigger != "free":
         raise ConfigError(
             f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "

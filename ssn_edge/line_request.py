@@ -10,6 +10,7 @@ from typing import TypeVar
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
+from ssn_edge_runtime.line.live_picture import live_folder
 from ssn_edge_runtime.line.options import (
     EvidenceKept,
     FreePolicy,
@@ -23,6 +24,7 @@ from ssn_edge_runtime.line.rules import (
     MILLISECOND_NS,
     TriggerRules,
 )
+from ssn_edge_runtime.outlets.page.options import PageOptions
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.sinks.device_key import DeviceKey
@@ -93,9 +95,10 @@ class LineRequest:
             the control socket tells of.
         ejector_window_counts: How far beyond that the part can be caught.
         encoder_silent_ms: Without a reading for longer, no pass is given.
-        control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
-            the output folder if none is named.
+        control: Unix socket that takes triggers; with ``software``, `listen` or `page`,
+            ``control.sock`` in the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
+        page: Where the live page is served, and to whom, likewise; None for none.
     """
 
     device: str | tuple[str, ...]
@@ -136,6 +139,7 @@ class LineRequest:
     encoder_silent_ms: float = SILENT_NS / MILLISECOND_NS
     control: Path | None = None
     listen: str | None = None
+    page: PageOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -204,6 +208,7 @@ class LineRequest:
             max_parts=self.max_frames,
             realtime=self.realtime,
             lock_memory=self.lock_memory,
+            live=None if self.page is None else live_folder(self.output),
             waits_for_engine=self.waits_for_engine,
             pictures=(
                 None
@@ -283,7 +288,8 @@ class LineRequest:
     @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
-        if self.control is None and (self.trigger == "software" or self.listen is not None):
+        is_asked = self.listen is not None or self.page is not None
+        if self.control is None and (self.trigger == "software" or is_asked):
             return self.output / "control.sock"
         return self.control
 

@@ -22,6 +22,7 @@ from ssn_edge.cli import (
     import_,
     info,
     init,
+    page,
     replay,
     reproduce,
     review,
@@ -64,6 +65,7 @@ for verb in (
 app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="settings")
 app.add_typer(service.app, name="service")
+app.add_typer(page.app, name="page")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 

@@ -133,6 +133,23 @@ def run(
             "they give triggers and see the state, without it they send frames."
         ),
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(help="Live page: 8080 on loopback; 0.0.0.0:8080 needs tokens, TLS."),
+    ] = None,
+    page_tokens: Annotated[
+        Path | None, typer.Option(help="Who may change what; see ssn-edge page token.")
+    ] = None,
+    page_certificate: Annotated[
+        Path | None, typer.Option(help="PEM certificate of the page.")
+    ] = None,
+    page_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    page_proxy: Annotated[
+        str | None, typer.Option(help="Public name of a proxy that speaks TLS for the page.")
+    ] = None,
+    page_name: Annotated[
+        list[str] | None, typer.Option(help="One more name that the page is asked by.")
+    ] = None,
     trigger: Annotated[
         str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
     ] = "free",
@@ -184,6 +201,8 @@ def run(
     halts the line (exit code 4); it never changes how parts are judged.
 
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
+
+    With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
     """
     with reporting(context) as out:
         if listen is not None and not device:
@@ -212,6 +231,7 @@ def run(
                 "--lock-memory": lock_memory or None,
                 "--hardware-watchdog": hardware_watchdog,
                 "--wait-for-engine": wait_for_engine or None,
+                "--page": page,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -231,6 +251,7 @@ def run(
         from ssn_edge.line_request import LineRequest
         from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
+        from ssn_edge_runtime.outlets.page.options import page_options
         from ssn_edge_runtime.supervision import Overrides
         from ssn_edge_runtime.supervision.drift import ALARM_EVERY_PARTS
 
@@ -281,6 +302,9 @@ def run(
             encoder_silent_ms=encoder_silent_ms,
             control=control,
             listen=listen,
+            page=page_options(
+                page, page_tokens, page_certificate, page_key, page_proxy, page_name or ()
+            ),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -9,6 +9,7 @@
     encoder 123456              (nothing: where the belt is)
     recipe brass                recipe brass                    (in force from the next frame on)
     recipe                      recipe                          (the general settings)
+    user anna acknowledge line=9    user anna acknowledge           (a `user_action` record)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -129,6 +130,13 @@ class _Talk:
                 self.say(f"error: {error}")
             else:
                 self._owed += 1
+        elif words[0] == "user" and len(words) >= 3:
+            try:
+                self._authority.note_user(words[1], words[2], words[3:])
+            except ConfigError as error:
+                self.say(f"error: {error}")
+            else:
+                self.say(" ".join(words[:3]))
         elif words[0] == "recipe" and len(words) <= 2:
             self._owed += 1
             recipe = words[1] if len(words) == 2 else None
@@ -137,8 +145,8 @@ class _Talk:
             )
         else:
             self.say(
-                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', 'state' "
-                "or 'status' is wanted, ID a number above 0"
+                "error: 'trigger ID [PART] [@CAMERA]', 'encoder COUNT', 'recipe [NAME]', "
+                "'user NAME ACTION [KEY=VALUE]', 'state' or 'status' is wanted, ID a number above 0"
             )
 
     def _switched(self, words: list[str], refusal: str | None) -> None:

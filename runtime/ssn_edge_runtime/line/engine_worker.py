@@ -20,6 +20,7 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, unknown
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
 from ssn_edge_runtime.inspector import Inspector
+from ssn_edge_runtime.line.live_picture import LivePictures
 from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import FrameMap, open_frames
 from ssn_edge_runtime.line.worker_side import (
@@ -87,6 +88,7 @@ def serve(
     cameras: dict[str, FrameMap],
     pictures: PictureFollower | None,
     opened: ExitStack,
+    live: LivePictures | None = None,
 ) -> None:
     """Answer jobs until the stop; pictures are drawn and written behind the answers.
 
@@ -119,6 +121,8 @@ def serve(
         image = cameras[message.text("camera")].look(message.whole("slot"), message.shape("shape"))
         fields, decision = answer(judge, image)
         kept = None if pictures is None else _planned(pictures, message, image, decision)
+        if live is not None:
+            live.look(message, image, decision)
         link.busy(False)
         # The slot may be filled anew as soon as the answer is out: what is kept was copied before.
         del image
@@ -233,7 +237,7 @@ def main() -> None:
             priority = setup.whole_or_none("realtime")
             link.start_pulse(None if priority is None else priority + 1)
             with ExitStack() as opened_pictures:
-                serve(link, judge, cameras, pictures, opened_pictures)
+                serve(link, judge, cameras, pictures, opened_pictures, LivePictures.of(setup))
     except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():
