@@ -94,6 +94,11 @@ def run_package(
             f"--gpio {request.gpio}: recordings and --single-process drive nothing; it goes with a "
             "camera"
         )
+    if request.page is not None:
+        raise ConfigError(
+            f"--page {request.page.listen}: the live page shows cameras; recordings have a log "
+            "(ssn-edge review) and reports"
+        )
     if request.trigger != "free":
         raise ConfigError(
             f"--trigger {request.trigger}: recordings and --single-process judge frame by frame; "

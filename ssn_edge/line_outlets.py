@@ -11,6 +11,7 @@ from ssn_edge_runtime.outlets.gpio.outlet import GpioOutlet
 from ssn_edge_runtime.outlets.modbus.plc_server import plc_server
 from ssn_edge_runtime.outlets.mqtt import mqtt_outlet
 from ssn_edge_runtime.outlets.opcua_outlet import opcua_outlet
+from ssn_edge_runtime.outlets.page.process import page_outlet
 from ssn_edge_runtime.outlets.process import OutletProcess
 from ssn_edge_runtime.outlets.webhook import webhook_outlet
 from ssn_edge_runtime.server.line_server import line_server
@@ -54,6 +55,18 @@ def outlets_of(request: LineRequest, on_message: Callable[[str], None]) -> list[
             GpioOutlet(request.gpio, is_reject_pulse=request.gpio_reject, on_message=on_message)
         )
     outlets += _bus_outlets(request, control, on_message)
+    if request.page is not None and control is not None:
+        outlets.append(
+            page_outlet(
+                request.page,
+                control.absolute(),
+                request.output.absolute(),
+                request.package.absolute(),
+                None if request.settings is None else request.settings.absolute(),
+                deadline_ms=request.deadline_ms,
+                on_message=on_message,
+            )
+        )
     return outlets
 
 

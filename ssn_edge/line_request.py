@@ -12,6 +12,7 @@ from ssn_edge.plc_options import check_plc
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.devices import cameras_of
 from ssn_edge_runtime.line.encoder import SILENT_NS, EncoderRules
+from ssn_edge_runtime.line.live_picture import live_folder
 from ssn_edge_runtime.line.options import (
     EvidenceKept,
     FreePolicy,
@@ -25,6 +26,7 @@ from ssn_edge_runtime.line.rules import (
     MILLISECOND_NS,
     TriggerRules,
 )
+from ssn_edge_runtime.outlets.page.options import PageOptions
 from ssn_edge_runtime.server import parse_listen
 from ssn_edge_runtime.settings import LineSettings
 from ssn_edge_runtime.settings_store import read_settings
@@ -98,14 +100,15 @@ class LineRequest:
             the control socket tells of.
         ejector_window_counts: How far beyond that the part can be caught.
         encoder_silent_ms: Without a reading for longer, no pass is given.
-        control: Unix socket that takes triggers; with ``software`` or `listen`, ``control.sock`` in
-            the output folder if none is named.
+        control: Unix socket that takes triggers; with ``software``, `listen` or `page`,
+            ``control.sock`` in the output folder if none is named.
         listen: Where local programs are answered over HTTP, by a process of its own.
         bus: Whom else the line tells over a network.
         modbus: Interface on which a PLC is answered over Modbus TCP, likewise.
         modbus_allow: Addresses and networks of the PLC; may be left out on loopback.
         gpio: Wire with a pulse for each pass, as ``CHIP:LINE[,PULSE_MS]``.
         gpio_reject: Not fail-safe: the pulse is for each part that did not pass.
+        page: Where the live page is served, and to whom, likewise; None for none.
     """
 
     device: str | tuple[str, ...]
@@ -152,6 +155,7 @@ class LineRequest:
     modbus_allow: tuple[str, ...] = ()
     gpio: str | None = None
     gpio_reject: bool = False
+    page: PageOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run of no frames, before anything is opened or written."""
@@ -226,6 +230,7 @@ class LineRequest:
             max_parts=self.max_frames,
             realtime=self.realtime,
             lock_memory=self.lock_memory,
+            live=None if self.page is None else live_folder(self.output),
             waits_for_engine=self.waits_for_engine,
             pictures=(
                 None
@@ -305,7 +310,7 @@ class LineRequest:
     @property
     def control_path(self) -> Path | None:
         """Where triggers are taken, if anywhere."""
-        is_asked = self.listen is not None or self.bus.needs_control
+        is_asked = self.listen is not None or self.page is not None or self.bus.needs_control
         if self.control is None and (self.trigger == "software" or is_asked):
             return self.output / "control.sock"
         return self.control

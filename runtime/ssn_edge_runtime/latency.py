@@ -8,7 +8,7 @@ is never further from the true one than `RELATIVE_ERROR`; the maximum is exact.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _BITS = 7
@@ -164,6 +164,10 @@ class StageLatencies:
     def summaries(self) -> dict[str, LatencySummary]:
         """By stage, in the order in which the stages first occurred."""
         return {stage: histogram.summary() for stage, histogram in self._stages.items()}
+
+    def histograms(self) -> Iterable[tuple[str, LatencyHistogram]]:
+        """By stage, in the order in which the stages first occurred."""
+        return self._stages.items()
 
     def to_dict(self) -> dict[str, object]:
         """All histograms by stage, for JSON."""

@@ -25,6 +25,7 @@ from ssn_edge.cli import (
     info,
     init,
     package,
+    page,
     replay,
     reproduce,
     review,
@@ -75,6 +76,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="settings")
 app.add_typer(package.app, name="package")
 app.add_typer(service.app, name="service")
+app.add_typer(page.app, name="page")
 app.command("import")(import_.import_)  # a Python function cannot have that name
 
 

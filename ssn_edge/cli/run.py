@@ -175,6 +175,23 @@ def run(
     webhook_ca: Annotated[
         Path | None, typer.Option(help="Certificates that an https:// server is checked against.")
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(help="Live page: 8080 on loopback; 0.0.0.0:8080 needs tokens, TLS."),
+    ] = None,
+    page_tokens: Annotated[
+        Path | None, typer.Option(help="Who may change what; see ssn-edge page token.")
+    ] = None,
+    page_certificate: Annotated[
+        Path | None, typer.Option(help="PEM certificate of the page.")
+    ] = None,
+    page_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    page_proxy: Annotated[
+        str | None, typer.Option(help="Public name of a proxy that speaks TLS for the page.")
+    ] = None,
+    page_name: Annotated[
+        list[str] | None, typer.Option(help="One more name that the page is asked by.")
+    ] = None,
     trigger: Annotated[
         str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
     ] = "free",
@@ -249,6 +266,8 @@ def run(
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
 
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
+
+    With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
     """
     with reporting(context) as out:
         from ssn_edge.trust import find_trust
@@ -293,6 +312,7 @@ def run(
                 "--webhook": webhook,
                 "--modbus": modbus,
                 "--gpio": gpio,
+                "--page": page,
             }
             with _stop_on_signal() as stop:
                 serve(
@@ -314,6 +334,7 @@ def run(
         from ssn_edge.line_request import LineRequest
         from ssn_edge.line_settings import deadline_ms_of
         from ssn_edge.project import find_package, find_settings
+        from ssn_edge_runtime.outlets.page.options import page_options
         from ssn_edge_runtime.supervision import Overrides
 
         project = whole_project.run
@@ -379,6 +400,9 @@ def run(
             modbus_allow=tuple(modbus_allow or ()),
             gpio=gpio,
             gpio_reject=gpio_reject,
+            page=page_options(
+                page, page_tokens, page_certificate, page_key, page_proxy, page_name or ()
+            ),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
         with ExitStack() as opened:

@@ -33,6 +33,7 @@ from ssn_edge_runtime.line.package_swap import OnSwap, PackageChange, PackageSwa
 from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, SettingsChanges
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
+from ssn_edge_runtime.line.user_actions import user_action
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
 from ssn_edge_runtime.line.workers import Workers
@@ -272,6 +273,20 @@ class Authority:
     def package(self) -> tuple[str | None, bool]:
         """The id of the package that judges, and whether it has proved itself."""
         return self._swaps.judging, self._swaps.is_settled
+
+    def note_user(self, name: str, action: str, details: Sequence[str] = ()) -> None:
+        """Record who did what; to be called in the line's thread.
+
+        Args:
+            name: Who.
+            action: What, such as ``acknowledge``.
+            details: More of it, each as ``key=value``.
+
+        Raises:
+            ConfigError: A word that is none.
+            StorageError: It cannot be recorded.
+        """
+        self._delivery.note(EventKind.USER_ACTION, user_action(name, action, details))
 
     def stop(self) -> None:
         """End the run once all parts in flight are delivered. Safe from any thread or signal."""

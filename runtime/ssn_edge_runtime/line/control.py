@@ -12,6 +12,7 @@
     recipe                      recipe                          (the general settings)
     package PATH [SETTINGS]     package ID                      (judges from the next part on)
     package                     package ID settled              (or probation: it may go back)
+    user anna acknowledge line=9    user anna acknowledge           (a `user_action` record)
     state                       {"state":"ContinuousExecution", ...}
     status                      the same with latencies, which take milliseconds of the line's time
     anything else               error: ...
@@ -148,6 +149,13 @@ class _Talk:
                 asked_by=self._name,
                 on_done=self._swapped,
             )
+        elif words[0] == "user" and len(words) >= 3:
+            try:
+                self._authority.note_user(words[1], words[2], words[3:])
+            except ConfigError as error:
+                self.say(f"error: {error}")
+            else:
+                self.say(" ".join(words[:3]))
         elif words[0] == "recipe" and len(words) <= 2:
             self._owed += 1
             recipe = words[1] if len(words) == 2 else None
@@ -157,8 +165,8 @@ class _Talk:
         else:
             self.say(
                 "error: 'trigger ID [PART] [@CAMERA] [%RECIPE]', 'encoder COUNT', "
-                "'recipe [NAME]', 'package [PATH [SETTINGS]]', 'state' or 'status' is wanted, ID "
-                "a number above 0"
+                "'recipe [NAME]', 'package [PATH [SETTINGS]]', 'user NAME ACTION [KEY=VALUE]', "
+                "'state' or 'status' is wanted, ID a number above 0"
             )
 
     def _swapped(self, package_id: str | None, refusal: str | None) -> None:

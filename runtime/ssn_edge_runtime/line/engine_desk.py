@@ -160,6 +160,7 @@ class EngineDesk:
             "memories": memories,
             "pictures_folder": None if kept is None else str(kept.folder),
             "pictures_keep": None if kept is None else kept.keep.value,
+            "live_folder": None if self._options.live is None else str(self._options.live),
             **self._options.asks(below=2),
         }
         (worker or self.worker).start(setup, fds, now_ns)

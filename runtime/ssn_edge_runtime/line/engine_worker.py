@@ -25,6 +25,7 @@ from ssn_edge_runtime.in_force import InForce
 from ssn_edge_runtime.inspector import Inspector, PreparedFrame
 from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.line.engine_intake import EngineIntake, PreparingJudge
+from ssn_edge_runtime.line.live_picture import LivePictures
 from ssn_edge_runtime.line.messages import Message, decision_fields
 from ssn_edge_runtime.line.shared_frames import open_frames
 from ssn_edge_runtime.line.worker_side import (
@@ -107,6 +108,7 @@ def serve(
     intake: EngineIntake,
     pictures: PictureFollower | None,
     opened: ExitStack,
+    live: LivePictures | None = None,
 ) -> None:
     """Answer jobs until the stop; pictures are drawn and written behind the answers.
 
@@ -144,6 +146,8 @@ def serve(
         link.busy(True)
         fields, decision = answer(judge, image, task.prepared, message.text_or_none("recipe"))
         kept = None if pictures is None else _planned(pictures, message, image, decision)
+        if live is not None:
+            live.look(message, image, decision)
         link.busy(False)
         # The slot may be filled anew as soon as the answer is out: what is kept was copied before.
         del image, task
@@ -281,7 +285,7 @@ def main() -> None:
             priority = setup.whole_or_none("realtime")
             link.start_pulse(None if priority is None else priority + 1)
             with ExitStack() as opened_pictures:
-                serve(link, judge, intake, pictures, opened_pictures)
+                serve(link, judge, intake, pictures, opened_pictures, LivePictures.of(setup))
     except SsnEdgeError as error:
         report_failure(link, error)
     for frames in cameras.values():

@@ -127,6 +127,7 @@ class LineOptions:
         waits_for_engine: An engine that cannot be opened yet is tried again every
             `ENGINE_TRIED_EVERY_NS`, and the line stays Preoperational; else it ends the run.
         evidence: Whose frames are kept; None for nobody's.
+        live: Where the last part is laid out for who looks at it now; None where nobody can.
     """
 
     trigger: TriggerKind = TriggerKind.FREE
@@ -149,6 +150,7 @@ class LineOptions:
     lock_memory: bool = False
     waits_for_engine: bool = False
     evidence: EvidenceKept | None = None
+    live: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""

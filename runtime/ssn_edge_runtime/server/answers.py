@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +20,20 @@ STAGES = ("receive", "decode", "wait", "preprocess", "infer", "postprocess", "to
 stages, and everything from the request's head until the answer was ready."""
 
 
-Answer: TypeAlias = tuple[int, Mapping[str, object], Sequence[tuple[str, str]]]
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body that is no JSON document.
+
+    Args:
+        data: All of it.
+        media: Its Content-Type.
+    """
+
+    data: bytes
+    media: str
+
+
+Answer: TypeAlias = tuple[int, Mapping[str, object] | Content, Sequence[tuple[str, str]]]
 """HTTP status, document and more headers."""
 
 

@@ -12,24 +12,56 @@ import socket
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from time import monotonic, monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Reason
-from ssn_edge_runtime.server.answers import Refusal
+from ssn_edge_runtime.server.answers import Answer, Content, Refusal
+from ssn_edge_runtime.server.limits import ServerLimits
 
 if TYPE_CHECKING:
-    from ssn_edge_runtime.server.endpoints import Endpoints
     from ssn_edge_runtime.server.http_server import HttpServer
 
 DRAIN_S = 2.0
 """How long the body of a refused request is read on, so that the client gets to the answer."""
+NOT_MODIFIED = 304
 _SCRATCH_BYTES = 1 << 16
 _DIGITS = frozenset("0123456789")
 
 logger = logging.getLogger(__name__)
+
+
+class Answers(Protocol):
+    """What the paths of a server do; called by many connections at once."""
+
+    @property
+    def limits(self) -> ServerLimits:
+        """What is bounded."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Of every answer, beside its own."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether each connection ends with the answer in hand."""
+        ...
+
+    def answer(self, connection: Connection) -> Answer:
+        """Answer a request whose head was read.
+
+        Raises:
+            Refusal: There is no other answer.
+        """
+        ...
+
+    def refused(self, refusal: Refusal, *, part_id: str | None) -> Mapping[str, object]:
+        """The document of a refusal."""
+        ...
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -57,7 +89,7 @@ class Connection(BaseHTTPRequestHandler):
         self._expects_continue = False
 
     @property
-    def endpoints(self) -> Endpoints:
+    def endpoints(self) -> Answers:
         """What the paths do."""
         return self.server.endpoints
 
@@ -96,7 +128,7 @@ class Connection(BaseHTTPRequestHandler):
         try:
             self._body_left = self._body_length()
             status, document, headers = self.endpoints.answer(self)
-            body = _encoded(document)
+            content = _content(document)
         except Refusal as refusal:
             self.refuse(refusal)
         except ConnectionError:
@@ -106,7 +138,7 @@ class Connection(BaseHTTPRequestHandler):
             logger.exception("a request failed")
             self.refuse(Refusal(500, Reason.ENGINE_ERROR, f"the server failed: {error!r}"))
         else:
-            self._send(status, body, headers)
+            self._send(status, content, headers)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = answer
     do_QUERY = do_CONNECT = answer
@@ -114,7 +146,7 @@ class Connection(BaseHTTPRequestHandler):
     def refuse(self, refusal: Refusal) -> None:
         """Answer that there is no verdict, and why."""
         document = self.endpoints.refused(refusal, part_id=self.part_id)
-        self._send(refusal.status, _encoded(document), refusal.headers)
+        self._send(refusal.status, _content(document), refusal.headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the standard library refuses: a head that it cannot read."""
@@ -123,24 +155,25 @@ class Connection(BaseHTTPRequestHandler):
         self.requestline = getattr(self, "requestline", "")
         self.refuse(Refusal(int(code), Reason.NO_FRAME, message or "the request cannot be read"))
 
-    def _send(self, status: int, body: bytes, headers: Sequence[tuple[str, str]]) -> None:
+    def _send(self, status: int, content: Content, headers: Sequence[tuple[str, str]]) -> None:
         if self._body_left > self.endpoints.limits.max_body_bytes or self._expects_continue:
             self.close_connection = True
         self.connection.settimeout(self.endpoints.limits.write_s)
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        if status != NOT_MODIFIED:  # it has no body
+            self.send_header("Content-Type", content.media)
+            self.send_header("Content-Length", str(len(content.data)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        for name, value in headers:
+        for name, value in (*self.endpoints.headers, *headers):
             self.send_header(name, value)
         if self.close_connection or self.server.is_stopping:
             self.send_header("Connection", "close")  # ends the connection as well
         elif self.request_version == "HTTP/1.0":
             self.send_header("Connection", "keep-alive")
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command != "HEAD" and status != NOT_MODIFIED:
+            self.wfile.write(content.data)
         self.wfile.flush()
         if self._body_left and not self._expects_continue:
             self._read_on()
@@ -225,13 +258,16 @@ class Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def _encoded(document: Mapping[str, object]) -> bytes:
-    """As JSON in ASCII.
+def _content(document: Mapping[str, object] | Content) -> Content:
+    """A document as JSON in ASCII.
 
     Raises:
         TypeError, ValueError: What a line or a judge gave is none, such as NaN.
     """
-    return json.dumps(document, allow_nan=False).encode("ascii")
+    if isinstance(document, Content):
+        return document
+    data = json.dumps(document, allow_nan=False).encode("ascii")
+    return Content(data, "application/json")
 
 
 class _TimedReader(io.RawIOBase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic_ns
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -51,7 +51,7 @@ OPC 40100-1."""
 
 
 class Endpoints:
-    """Answers requests; called by many connections at once.
+    """Answers requests; called by many connections at once: `Answers` of a connection.
 
     Args:
         judge: Says with what is decided; None where there is a line that judges its own frames.
@@ -73,6 +73,7 @@ class Endpoints:
         hosts: frozenset[str] | None,
     ) -> None:
         self.limits = limits
+        self.headers: Sequence[tuple[str, str]] = ()
         self.counts = ServerCounts()
         self.is_stopping = False
         self._judge = judge

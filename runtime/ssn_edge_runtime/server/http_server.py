@@ -6,16 +6,18 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
 import threading
 from time import monotonic, sleep
 
 from ssn_edge_runtime.decision import Reason
 from ssn_edge_runtime.server.answers import Refusal
-from ssn_edge_runtime.server.connection import Connection
-from ssn_edge_runtime.server.endpoints import Endpoints
+from ssn_edge_runtime.server.connection import Answers, Connection
 
 _PAUSE_S = 0.05
 """Before accepting again, where the system has no more handles."""
+_HANDSHAKE_S = 5.0
+"""How long a client may take to agree on a secure connection."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +28,14 @@ class HttpServer:
     Args:
         listening: The socket; its owner closes it.
         endpoints: What the paths do.
+        tls: Secures each connection; None speaks in the clear.
     """
 
-    def __init__(self, listening: socket.socket, endpoints: Endpoints) -> None:
+    def __init__(
+        self, listening: socket.socket, endpoints: Answers, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.endpoints = endpoints
+        self._tls = tls
         self._listening = listening
         self._conversations: dict[threading.Thread, socket.socket] = {}
         self._idle: set[socket.socket] = set()
@@ -96,6 +102,14 @@ class HttpServer:
                 if not self.is_stopping:
                     sleep(_PAUSE_S)
                 continue
+            if self._tls is not None:
+                try:  # no word is exchanged yet: that is for the connection's own thread
+                    connection = self._tls.wrap_socket(
+                        connection, server_side=True, do_handshake_on_connect=False
+                    )
+                except (OSError, ValueError):
+                    connection.close()
+                    continue
             self._begin(connection)
 
     def _begin(self, connection: socket.socket) -> None:
@@ -120,6 +134,9 @@ class HttpServer:
 
     def _converse(self, connection: socket.socket) -> None:
         try:
+            if isinstance(connection, ssl.SSLSocket):
+                connection.settimeout(_HANDSHAKE_S)
+                connection.do_handshake()
             Connection(connection, "", self)  # type: ignore[arg-type]  # see `Connection.server`
         except Exception:
             # What a connection raised, such as a client that left, is no business of the others.
@@ -133,6 +150,8 @@ class HttpServer:
 
     def _refuse(self, connection: socket.socket) -> None:
         """Answer at once and without a thread; a client that does not read it gets nothing."""
+        if isinstance(connection, ssl.SSLSocket):
+            return  # it would have to be talked with first
         refusal = Refusal(503, Reason.OVERRUN, "as many clients as may be are connected")
         body = json.dumps(self.endpoints.refused(refusal, part_id=None)).encode("ascii")
         head = (

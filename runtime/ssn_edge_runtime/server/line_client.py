@@ -98,6 +98,14 @@ class LineClient:
                 self._asked_s = monotonic()
             return self._state
 
+    def tell(self, line: str, timeout_s: float) -> str:
+        """Say a line of the control socket, and hear what it answers.
+
+        Raises:
+            Refusal: It does not answer.
+        """
+        return self._ask(line, timeout_s)
+
     def _ask_state(self) -> Mapping[str, object]:
         try:
             document = json.loads(self._ask("state", CONNECT_S))

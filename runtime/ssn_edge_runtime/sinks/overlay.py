@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ssn_edge_runtime.arrays import ByteImage, FloatArray
+from ssn_edge_runtime.arrays import BoolMask, ByteImage, FloatArray
 from ssn_edge_runtime.decision import Decision
 
 HEAT_FROM, HEAT_TO = -0.5, 2.0
@@ -33,9 +33,17 @@ def draw_overlay(image: ByteImage, decision: Decision) -> ByteImage:
     ):
         return np.asarray(canvas, dtype=np.uint8)
     x, y, width, height = decision.geometry.region_xywh((image.shape[0], image.shape[1]))
-    region = canvas[y : y + height, x : x + width]
+    draw_heat(canvas[y : y + height, x : x + width], decision.anomaly_map, decision.pixel_threshold)
+    mask = decision.camera_mask()
+    if mask is not None:
+        draw_outline(canvas, mask)
+    return np.asarray(canvas, dtype=np.uint8)
 
-    heat = cv2.resize(_heat(decision.anomaly_map, decision.pixel_threshold), (width, height))
+
+def draw_heat(region: ByteImage, anomaly_map: FloatArray, pixel_threshold: float) -> None:
+    """Let the heat of a map glow on what was judged, (H, W, 3) BGR uint8, which is changed."""
+    height, width = region.shape[:2]
+    heat = cv2.resize(_heat(anomaly_map, pixel_threshold), (width, height))
     colour = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)
     opacity = cv2.merge([cv2.convertScaleAbs(heat, alpha=HEAT_OPACITY)] * 3)
     region[:] = cv2.add(
@@ -43,13 +51,14 @@ def draw_overlay(image: ByteImage, decision: Decision) -> ByteImage:
         cv2.multiply(colour, opacity, scale=1 / 255),
     )
 
-    mask = decision.camera_mask()
-    if mask is not None and mask.any():
-        thickness = 2 * max(1, round(min(image.shape[:2]) / 500)) + 1
+
+def draw_outline(canvas: ByteImage, mask: BoolMask) -> None:
+    """Draw a line around a mask, (H, W) bool, on a picture of its size, which is changed."""
+    if mask.any():
+        thickness = 2 * max(1, round(min(canvas.shape[:2]) / 500)) + 1
         kernel = np.ones((thickness, thickness), dtype=np.uint8)
         # Just outside the mask, so that the defect itself stays visible.
         canvas[(cv2.dilate(mask.view(np.uint8), kernel) != 0) & ~mask] = OUTLINE_BGR
-    return np.asarray(canvas, dtype=np.uint8)
 
 
 def _heat(anomaly_map: FloatArray, pixel_threshold: float) -> ByteImage:

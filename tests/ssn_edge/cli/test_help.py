@@ -43,6 +43,9 @@ VERBS = (
     "service install",
     "service uninstall",
     "service status",
+    "page token",
+    "page revoke",
+    "page list",
 )
 HEAVY = ("torch", "timm", "numpy", "cv2", "onnx", "onnxruntime", "ssn_edge_runtime")
 _ASK = """

@@ -1,0 +1,203 @@
+"""Who must not change anything on the page, and cannot: against a real line."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from ssn_edge_runtime.outlets.page.roles import revoke_token
+from ssn_edge_runtime.settings_store import SettingsStore
+from tests.runtime.outlets.page.page_line import PageLine, line_with_page
+
+MORE = ("--page-tokens", "page-tokens.json", "--settings", "settings.json", "--keep", "none")
+FUZZ_S = float(os.environ.get("SSN_EDGE_FUZZ_S", "5"))
+
+
+@pytest.fixture
+def line(
+    tmp_path: Path, package_path: Path, tokens: dict[str, str], store: SettingsStore
+) -> Iterator[PageLine]:
+    with line_with_page(tmp_path, package_path, *MORE) as line:
+        line.wait_for(lambda seen: seen["last"] and seen["alarms"])
+        yield line
+
+
+def changes(line: PageLine) -> dict[str, object]:
+    seen = line.wait_for(lambda seen: seen["settings"]["is_in_force"] and seen["alarms"])
+    return {
+        "/api/threshold": {"threshold": 1.0, "settings_id": seen["settings"]["settings_id"]},
+        "/api/recipe": {"recipe": "brass"},
+        "/api/acknowledge": {"line": seen["alarms"][0]["line"]},
+    }
+
+
+def nothing_changed(line: PageLine, store: SettingsStore) -> bool:
+    current = store.current()
+    assert current is not None
+    is_untold = not any(each.get("event") == "user_action" for each in line.records())
+    return current.version == 1 and line.snapshot()["settings"]["recipe"] is None and is_untold
+
+
+def test_whoever_lacks_the_role_the_origin_or_the_csrf_token_changes_nothing(
+    line: PageLine, store: SettingsStore, tokens: dict[str, str]
+) -> None:
+    emma, otto, vera = (line.log_in(tokens[name]) for name in ("emma", "otto", "vera"))
+    elsewhere = "http://elsewhere.example"
+    no_origin = {name: value for name, value in emma.items() if name != "Origin"}
+    no_csrf = {name: value for name, value in emma.items() if name != "X-CSRF-Token"}
+    for path, document in changes(line).items():
+        for status, headers in (
+            (401, {"Origin": line.url}),
+            (401, emma | {"Cookie": ""}),
+            (401, {"Origin": line.url, "Authorization": f"Bearer {tokens['emma']}"}),
+            (403, emma | {"Origin": elsewhere}),
+            (403, no_origin),
+            (403, no_csrf),
+            (403, emma | {"X-CSRF-Token": otto["X-CSRF-Token"]}),
+            (403, emma | {"Sec-Fetch-Site": "cross-site"}),
+            (421, emma | {"Host": "elsewhere.example"}),
+            (421, emma | {"Host": f"elsewhere.example:{line.port}"}),
+            (415, emma | {"Content-Type": "text/plain"}),
+            (415, emma | {"Content-Type": "application/x-www-form-urlencoded"}),
+            (403, vera),
+        ):
+            assert line.ask("POST", path, document, headers).status == status, (path, headers)
+        assert line.ask("GET", path, None, emma).status == 404
+        assert line.ask("PUT", path, document, emma).status == 405
+    assert line.ask("POST", "/api/threshold", changes(line)["/api/threshold"], otto).status == 403
+    assert nothing_changed(line, store)
+
+
+NONSENSE: list[tuple[str, object]] = [
+    ("/api/threshold", {"threshold": "nan", "settings_id": "x"}),
+    ("/api/threshold", {"threshold": True, "settings_id": "x"}),
+    ("/api/threshold", {"threshold": 1e9, "settings_id": "x"}),
+    ("/api/threshold", {"threshold": 1.0}),
+    ("/api/threshold", {"threshold": 1.0, "settings_id": "another version"}),
+    ("/api/recipe", {}),
+    ("/api/recipe", {"recipe": "unheard"}),
+    ("/api/recipe", {"recipe": "brass\ntrigger 1"}),
+    ("/api/recipe", {"recipe": ["brass"]}),
+    ("/api/acknowledge", {"line": 10**9}),
+    ("/api/acknowledge", {"line": "1"}),
+    ("/api/acknowledge", {"line": None}),
+    ("/api/acknowledge", [1]),
+]
+
+
+def test_what_makes_no_sense_changes_nothing_whoever_says_it(
+    line: PageLine, store: SettingsStore, tokens: dict[str, str]
+) -> None:
+    emma = line.log_in(tokens["emma"])
+    for path, document in NONSENSE:
+        reply = line.ask("POST", path, document, emma)
+        assert reply.status in (409, 422), (path, document)
+        assert "error" in reply.body
+    assert nothing_changed(line, store)
+
+
+def test_a_name_that_someone_pointed_here_reads_nothing(line: PageLine) -> None:
+    for path in ("/", "/api/snapshot", "/metrics", "/readyz", "/api/session"):
+        for host in ("elsewhere.example", f"elsewhere.example:{line.port}", "127.0.0.1:1", ""):
+            assert line.ask("GET", path, None, {"Host": host}).status == 421
+        assert line.ask("GET", path, None, {"Origin": "null"}).status == 403
+
+
+def test_a_token_that_is_revoked_ends_its_sessions(
+    line: PageLine, tokens: dict[str, str], tmp_path: Path, store: SettingsStore
+) -> None:
+    emma = line.log_in(tokens["emma"])
+    assert line.ask("GET", "/api/session", None, emma).body["role"] == "engineer"
+    document = changes(line)["/api/threshold"]
+    revoke_token(tmp_path / "page-tokens.json", "emma")
+    assert line.ask("POST", "/api/threshold", document, emma).status == 401
+    assert line.ask("GET", "/api/session", None, emma).body["role"] == "viewer"
+    assert nothing_changed(line, store)
+
+
+def test_every_answer_carries_the_headers_that_guard_a_browser(
+    line: PageLine, tokens: dict[str, str]
+) -> None:
+    paths = ("/", "/page.js", "/api/snapshot", "/metrics", "/nowhere", "/api/rejects/1/whole")
+    for path in paths:
+        headers = line.ask("GET", path).headers
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cache-Control"] == "no-store"
+    reply = line.ask("POST", "/api/login", {"token": tokens["vera"]}, {"Origin": line.url})
+    cookie = reply.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+def test_nothing_else_is_served(line: PageLine) -> None:
+    for path in (
+        "/../../etc/passwd", "/%2e%2e/page.html", "/static/page.html", "/api/rejects/../whole",
+        "/api/rejects/1/../../x", "/page.js/", "/report.html", "/api/live/mask",
+    ):  # fmt: skip
+        assert line.ask("GET", path).status == 404, path
+
+
+def _noise(chance: random.Random, port: int) -> bytes:
+    """Random bytes, or a request with something wrong in it."""
+    if chance.random() < 0.3:
+        return chance.randbytes(chance.randrange(1, 3000))
+    method = chance.choice(["GET", "POST", "HEAD", "BREW", "", "GET " * 40])
+    path = chance.choice(["/", "/api/snapshot", "/api/login", "/api/what-if?threshold=1e999",
+                          "/api/what-if?threshold=1&threshold=2", "/" + "a" * 70000,
+                          "http://[", "/api/rejects/99999999999999999999/small"])  # fmt: skip
+    version = chance.choice(["HTTP/1.1", "HTTP/1.0", "HTTP/0.9", "HTTP/9", ""])
+    heads = [f"Host: 127.0.0.1:{port}"] * chance.choice([1, 1, 1, 0, 2])
+    heads += chance.sample(
+        ["Content-Length: 9", "Content-Length: -1", "Content-Length: 99999999999999999999",
+         "Transfer-Encoding: chunked", "Cookie: a=\x00\xff;;=;", "Content-Type: application/json",
+         f"Origin: http://127.0.0.1:{port}", "Expect: 100-continue", "If-None-Match: \x7f",
+         "X: " + "y" * 9000, "Authorization: Bearer \xe9", ": empty", "no colon"],
+        chance.randrange(6),
+    )  # fmt: skip
+    body = chance.choice([b"", b'{"token":"', b'{"token":1}', b"[" * 4000, chance.randbytes(50)])
+    head = "\r\n".join([f"{method} {path} {version}", *heads, "", ""])
+    return head.encode("latin-1") + body
+
+
+def _size_kb(line: PageLine) -> int:
+    """Of the page's process."""
+    for pid in (
+        Path(f"/proc/{line.process.pid}/task/{line.process.pid}/children").read_text().split()
+    ):
+        if b"outlets.page" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            status = Path(f"/proc/{pid}/status").read_text()
+            return int(status.partition("VmRSS:")[2].split()[0])
+    raise AssertionError("the page's process is gone")
+
+
+def test_noise_on_the_port_ends_nothing_and_takes_no_memory(
+    line: PageLine, store: SettingsStore
+) -> None:
+    chance = random.Random(7)
+    for _ in range(20):
+        line.snapshot()
+    before_kb = _size_kb(line)
+    until_s = monotonic() + FUZZ_S
+    said = 0
+    while monotonic() < until_s:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", line.port), 5) as client:
+            client.settimeout(0.2)
+            client.sendall(_noise(chance, line.port))
+            answer = client.recv(65536)
+            said += 1
+            assert not answer or answer.startswith(b"HTTP/1.1 ")
+    assert said > 20
+    assert line.ask("GET", "/healthz").status == 200
+    assert line.ask("GET", "/readyz").status == 200
+    assert _size_kb(line) < before_kb + 64 * 1024
+    assert nothing_changed(line, store)
