@@ -43,7 +43,7 @@ class Halves(Whole):
             raise ValueError("thirteen")
         return PreparedFrame(unknown(Reason.REVIEW, f"half {frame[0, 0]}"), {})
 
-    def judge_prepared(self, prepared: PreparedFrame) -> Decision:
+    def judge_prepared(self, prepared: PreparedFrame, *, recipe: str | None = None) -> Decision:
         assert prepared.decision is not None
         return prepared.decision
 
