@@ -102,9 +102,11 @@ def _frame_svg(x: Axis, label: str, sides: tuple[str, str]) -> list[str]:
     ]
     for value in ticks(x.low, x.high, 8):
         place = x.place(value)
+        # The last one would be cut by the drawing's edge.
+        anchor, at = ("end", WIDTH) if place > WIDTH - 2 * _RIGHT else ("middle", place)
         parts.append(
             f'<line class="axis" x1="{place}" x2="{place}" y1="{bottom}" y2="{bottom + 4}"/>'
-            f'<text class="tick" text-anchor="middle" x="{place}" y="{bottom + 17}">'
+            f'<text class="tick" text-anchor="{anchor}" x="{at:g}" y="{bottom + 17}">'
             f"{_offset(value)}</text>"
         )
     parts.append(

@@ -84,7 +84,7 @@ class Alarm:
     def __str__(self) -> str:
         """One line for a person."""
         what = (
-            f"{self.value:.0f} parts in a row did not pass"
+            f"{self.value:.0f} part{'s' * (self.value != 1)} in a row did not pass"
             if self.kind is AlarmKind.IN_A_ROW
             else f"{100 * self.value:.1f} % of the parts did not pass"
         )
