@@ -47,7 +47,8 @@ def resolve(
             *("--target", str(folder / "target"), "--report", str(report)),
             *("-c", str(JETSON / f"constraints-{jetpack}.txt"), *requirements(extras, python)),
         ],
-        capture_output=True, text=True, check=False, env=clean(), timeout=600,
+        capture_output=True, text=True, check=False, timeout=600,
+        env=clean() | {"PIP_QUIET": "0"},  # whatever runs the tests: what it says is looked at
     )  # fmt: skip
     said = answer.stdout + answer.stderr
     if not report.exists():
