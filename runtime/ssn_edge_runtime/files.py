@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
@@ -100,3 +102,25 @@ def write_private(path: Path, data: bytes) -> None:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock between processes; the kernel lets go of it whatever becomes of ours.
+
+    Args:
+        lock: A file that is nothing else; made, with its folder.
+
+    Raises:
+        StorageError: It cannot be opened.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StorageError(f"{lock}: cannot be opened ({error.strerror})") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

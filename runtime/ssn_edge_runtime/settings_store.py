@@ -8,16 +8,14 @@ its own signature.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import locked, write_whole
 from ssn_edge_runtime.settings import SETTINGS_NAME, DeviceSettings, Signature
 from ssn_edge_runtime.settings_json import settings_from_json, settings_to_json
 
@@ -191,16 +189,5 @@ class SettingsStore:
                 with contextlib.suppress(OSError):
                     self.kept(version).unlink()
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        lock = self.path.with_name(_LOCK_NAME)
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StorageError(f"{lock}: cannot be opened ({error.strerror})") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.path.with_name(_LOCK_NAME))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ssn_edge_runtime.errors import ConfigError, StorageError
-from ssn_edge_runtime.files import write_whole
+from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import locked, write_whole
 from ssn_edge_runtime.strict_json import Fields, canonical_json
 
 STATE_NAME = "trust-state.json"
@@ -114,19 +112,8 @@ class TrustState:
             }
             write_whole(self.path, canonical_json(document) + b"\n", durable=True)
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StorageError(f"{lock}: cannot be opened ({error.strerror})") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def _lock(self) -> AbstractContextManager[None]:
+        return locked(self.path.with_name(f".{self.path.name}.lock"))
 
 
 def _raised(before: Mapping[str, int], key: str, number: int, goes_back: bool) -> dict[str, int]:
