@@ -146,7 +146,7 @@ def test_a_hash_that_an_event_states_later_is_the_frames(log: Path, session_of: 
             )
         )  # fmt: skip
         kept = {"sequence": 22, "frame_sha256": "0" * 64}
-        journal.note(EventRecord.now(EventKind.EVIDENCE, kept))
+        journal.note(EventRecord.now(EventKind.KEPT, kept))
     part = find_kept(log).pictures[-1].part
     assert part is not None
     assert (part.sequence, part.frame_sha256) == (22, "0" * 64)

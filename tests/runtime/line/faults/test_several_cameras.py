@@ -161,7 +161,7 @@ def test_the_command_takes_several_cameras_and_triggers_name_theirs(
         _, err = line.communicate(timeout=30)
     assert line.returncode == 0, err
     assert "there is no camera middle; left, right are there" in told[0]
-    assert told[1].startswith("error: 'trigger ID [PART] [@CAMERA]'")
+    assert told[1].startswith("error: 'trigger ID [PART] [@CAMERA] [%RECIPE]'")
     assert [worker["name"] for worker in json.loads(told[2])["workers"]] == [
         "engine", "camera left", "camera right",
     ]  # fmt: skip
