@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,12 +19,12 @@ from ssn_edge_runtime.engines import choose_engine
 from ssn_edge_runtime.engines.base import Engine
 from ssn_edge_runtime.engines.cache import EngineCache
 from ssn_edge_runtime.errors import ConfigError, ScoreError, SsnEdgeError
-from ssn_edge_runtime.frame_checks import check_input, measure_input
 from ssn_edge_runtime.in_force import AllInForce, InForce, put_all_in_force
 from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
-from ssn_edge_runtime.preprocess import FrameError, Geometry, check_frame, preprocess
+from ssn_edge_runtime.prepared_frame import PreparedFrame, Stopwatch, prepare_frame, unforeseen
+from ssn_edge_runtime.preprocess import FrameError, Geometry
 from ssn_edge_runtime.self_test import check_golden
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import read_settings
@@ -189,32 +188,7 @@ class Inspector:
         Raises:
             TypeError: The frame is not an array.
         """
-        if frame is not None and not isinstance(frame, np.ndarray):
-            raise TypeError(f"a frame must be a NumPy array, this one is a {type(frame).__name__}")
-        timings = _Stopwatch()
-        if frame is None:
-            return PreparedFrame(unknown(Reason.NO_FRAME, "there is no frame"), timings.stop())
-        failure = Reason.BAD_FRAME  # what it is if something is wrong now
-        try:
-            check_frame(frame)
-            failure = Reason.FRAME_SIZE
-            frame_size_hw = (frame.shape[0], frame.shape[1])
-            self._check_frame_size(frame_size_hw)
-            failure = Reason.BAD_FRAME
-            pixels = preprocess(frame, self.geometry)
-            measurement = measure_input(pixels)
-            fault = check_input(measurement, self._manifest.input_statistics)
-        except FrameError as error:
-            return PreparedFrame(unknown(failure, str(error)), timings.stop())
-        except Exception as error:  # noqa: BLE001 - see `_judged`
-            return PreparedFrame(_unforeseen(failure, error), timings.stop())
-        timings.lap("preprocess")
-        if fault is not None:
-            decision = replace(unknown(*fault), brightness=measurement.brightness)
-            return PreparedFrame(decision, timings.stop())
-        return PreparedFrame(
-            None, timings.stop(), pixels, frame_size_hw, brightness=measurement.brightness
-        )
+        return prepare_frame(frame, self._manifest)
 
     def judge_prepared(self, prepared: PreparedFrame, *, recipe: str | None = None) -> Decision:
         """The second half of `inspect`, with the settings that are in force now.
@@ -226,7 +200,7 @@ class Inspector:
             raise RuntimeError("the inspector is closed")
         held = self._all_in_force  # once: a part is judged with old settings or with new ones
         in_force = held.own if recipe is None else held.recipes.get(recipe)
-        timings = _Stopwatch(prepared.timings_ms)
+        timings = Stopwatch(prepared.timings_ms)
         if in_force is None:
             detail = f"the settings in force hold no recipe {recipe!r} that can be used here"
             return unknown(Reason.ENGINE_ERROR, detail, timings_ms=timings.stop())
@@ -423,7 +397,7 @@ class Inspector:
         """Close it."""
         self.close()
 
-    def _judged(self, prepared: PreparedFrame, timings: _Stopwatch, in_force: InForce) -> Decision:
+    def _judged(self, prepared: PreparedFrame, timings: Stopwatch, in_force: InForce) -> Decision:
         if prepared.pixels is None or prepared.frame_size_hw is None:
             return unknown(Reason.BAD_FRAME, "the frame was not prepared")
         failure = Reason.FRAME_SIZE  # what it is if something unforeseen happens now
@@ -458,38 +432,8 @@ class Inspector:
         except Exception as error:  # noqa: BLE001
             # Whatever an engine or a driver does, the part in front of the camera needs an answer,
             # and the only safe one is `unknown`. An exception could be lost on its way.
-            return _unforeseen(failure, error)
+            return unforeseen(failure, error)
         return decision
-
-    def _check_frame_size(self, frame_size_hw: tuple[int, int]) -> None:
-        """Refuse a frame that is not the camera's whose parts were learnt."""
-        trained = self._manifest.frame_size_hw
-        if trained is not None and frame_size_hw != trained:
-            (height, width), (trained_height, trained_width) = frame_size_hw, trained
-            raise FrameError(
-                f"the frame has {width} x {height} pixels, the training pictures had "
-                f"{trained_width} x {trained_height}; set the camera back, or train on its pictures"
-            )
-        self.geometry.region_xywh(frame_size_hw)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedFrame:
-    """A frame on its way to the engine.
-
-    Args:
-        decision: What it is already; None where the engine is to look at it.
-        timings_ms: Of the preparation.
-        pixels: The network input, (h, w, 3) uint8; None where there is a decision.
-        frame_size_hw: Height and width of the frame in camera pixels.
-        brightness: Mean level of the network input.
-    """
-
-    decision: Decision | None
-    timings_ms: Mapping[str, float]
-    pixels: ByteImage | None = None
-    frame_size_hw: tuple[int, int] | None = None
-    brightness: float | None = None
 
 
 def _check_drawn_size(frame_size_hw: tuple[int, int], in_force: InForce) -> None:
@@ -501,36 +445,3 @@ def _check_drawn_size(frame_size_hw: tuple[int, int], in_force: InForce) -> None
             f"region or zones were drawn on {drawn[1]} x {drawn[0]}; set the camera back, or draw "
             "them again"
         )
-
-
-def _unforeseen(reason: Reason, error: Exception) -> Decision:
-    logger.debug("frame judged unknown", exc_info=error)
-    first_line = (str(error).splitlines() or [""])[0]
-    return unknown(reason, f"{type(error).__name__}: {first_line}")
-
-
-class _Stopwatch:
-    """Milliseconds by stage of one call.
-
-    Args:
-        before: What was measured before, in another call.
-    """
-
-    def __init__(self, before: Mapping[str, float] | None = None) -> None:
-        self._timings_ms = dict(before or {})
-        self._total_before_ms = self._timings_ms.pop("total", 0.0)
-        self._start = self._lap = time.perf_counter_ns()
-
-    def skip(self) -> None:
-        """Begin the next stage now, and count the time since the last one to none."""
-        self._lap = time.perf_counter_ns()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter_ns()
-        self._timings_ms[stage] = (now - self._lap) / 1e6
-        self._lap = now
-
-    def stop(self) -> dict[str, float]:
-        own_ms = (time.perf_counter_ns() - self._start) / 1e6
-        self._timings_ms["total"] = self._total_before_ms + own_ms
-        return self._timings_ms

@@ -26,9 +26,9 @@ from ssn_edge_runtime.decision import (
 )
 from ssn_edge_runtime.engines.fake import FakeEngine
 from ssn_edge_runtime.errors import ConfigError, EngineError, PackageError, ScoreError
-from ssn_edge_runtime.inspector import PreparedFrame
 from ssn_edge_runtime.manifest import Manifest
 from ssn_edge_runtime.package import Package
+from ssn_edge_runtime.prepared_frame import PreparedFrame
 from ssn_edge_runtime.preprocess import Geometry
 
 SIZE_HW = (48, 64)

@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision
-from ssn_edge_runtime.inspector import PreparedFrame
 from ssn_edge_runtime.line.messages import Message
 from ssn_edge_runtime.line.shared_frames import FrameMap
 from ssn_edge_runtime.line.worker_side import WorkerLink
 from ssn_edge_runtime.loop import Judge
+from ssn_edge_runtime.prepared_frame import PreparedFrame
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, Thresholds, unknown
 from ssn_edge_runtime.errors import SsnEdgeError, StorageError
 from ssn_edge_runtime.in_force import InForce
-from ssn_edge_runtime.inspector import Inspector, PreparedFrame
+from ssn_edge_runtime.inspector import Inspector
 from ssn_edge_runtime.judged_zones import JudgedZone
 from ssn_edge_runtime.line.engine_intake import EngineIntake, PreparingJudge
 from ssn_edge_runtime.line.live_picture import LivePictures
@@ -39,6 +39,7 @@ from ssn_edge_runtime.line.worker_side import (
 )
 from ssn_edge_runtime.line.zone_limits import zones_told
 from ssn_edge_runtime.loop import Judge
+from ssn_edge_runtime.prepared_frame import PreparedFrame
 from ssn_edge_runtime.sinks.base import PictureNames
 from ssn_edge_runtime.sinks.pictures import KeepPolicy, PictureFollower
 from ssn_edge_runtime.sources.base import Frame

@@ -12,12 +12,12 @@ import pytest
 
 from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.decision import Decision, Reason, unknown
-from ssn_edge_runtime.inspector import PreparedFrame
 from ssn_edge_runtime.line.engine_intake import EngineIntake
 from ssn_edge_runtime.line.engine_worker import answer
 from ssn_edge_runtime.line.messages import MessageError, encode, link_pair
 from ssn_edge_runtime.line.shared_frames import FrameMap, SharedFrames
 from ssn_edge_runtime.line.worker_side import WorkerLink
+from ssn_edge_runtime.prepared_frame import PreparedFrame
 
 
 class Whole:

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import simulated_line
+from running_line import while_running
 
 from ssn_edge_export.signing import sign_package_file
 from ssn_edge_runtime import Inspector
@@ -86,29 +87,6 @@ def ask(authority: Authority, package: Path, settings: Path | None = None) -> An
         on_done=lambda *told: future.set_result(told),
     )
     return future.result(60)
-
-
-def while_running(authority: Authority, work: Callable[[], None]) -> None:
-    """Run the line; the work begins once it executes, and its end ends the line."""
-    failures: list[BaseException] = []
-    begun = threading.Event()
-    authority._on_status = lambda status: begun.set() if status.state.may_pass else None
-
-    def do() -> None:
-        try:
-            assert begun.wait(60)
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-        finally:
-            authority.stop()
-
-    thread = threading.Thread(target=do, name="work")
-    thread.start()
-    authority.run()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:

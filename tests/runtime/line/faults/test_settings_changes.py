@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simulated_line
+from running_line import while_running
 
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.arrays import ByteImage
@@ -100,37 +101,6 @@ def ask(authority: Authority, settings: Path | None, recipe: str | None = None) 
     path = None if settings is None else str(settings)
     authority.use_settings(path, recipe, on_done=future.set_result)
     return future.result(30)
-
-
-def while_running(authority: Authority, work: Callable[[], None]) -> None:
-    """Run the line; the work begins once it executes, and its end ends the line."""
-    failures: list[BaseException] = []
-    begun = threading.Event()
-    authority_on_status = authority._on_status
-
-    def look(status: Any) -> None:
-        if status.state.may_pass:
-            begun.set()
-        if authority_on_status is not None:
-            authority_on_status(status)
-
-    authority._on_status = look
-
-    def do() -> None:
-        try:
-            assert begun.wait(60)
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-        finally:
-            authority.stop()
-
-    thread = threading.Thread(target=do, name="work")
-    thread.start()
-    authority.run()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def test_under_load_each_record_is_of_the_settings_that_it_names(
