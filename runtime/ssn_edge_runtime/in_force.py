@@ -19,6 +19,9 @@ from ssn_edge_runtime.zones import Zone, judged_zones
 
 logger = logging.getLogger(__name__)
 
+GENERAL = ""
+"""Named in place of a recipe: the settings without one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InForce:
@@ -61,7 +64,8 @@ class AllInForce:
 
     Args:
         own: The line's.
-        recipes: Every recipe of the settings that can be used here, by name.
+        recipes: Every recipe of the settings that can be used here, by name; `GENERAL` is what
+            counts without one.
     """
 
     own: InForce
@@ -82,7 +86,7 @@ def put_all_in_force(
 ) -> AllInForce:
     """As `put_in_force`, with every recipe; one that cannot be used here is left out, and logged.
 
-    Of the settings that `before` was made of, nothing is made a second time.
+    Of the settings that `before` was made of, the other recipes are not made a second time.
 
     Raises:
         ConfigError, EngineError: As `put_in_force`, for the recipe that is asked for.
@@ -97,16 +101,21 @@ def put_all_in_force(
         engine_sha256=engine_sha256,
         folder=folder,
     )
+    own = put(
+        recipe=recipe
+    )  # what is asked for is looked at anew: its mask's file may have changed
     if before is not None and before.own.settings_id == settings.settings_id:
-        known = before.recipes.get(recipe) if recipe is not None else None
-        return AllInForce(known or put(recipe=recipe), before.recipes)
-    own = put(recipe=recipe)
+        return AllInForce(own, {**before.recipes, recipe or GENERAL: own})
     recipes = {}
-    for name in settings.recipes:
+    for name in (GENERAL, *settings.recipes):
         try:
-            recipes[name] = own if name == recipe else put(recipe=name)
+            recipes[name] = own if (name or None) == recipe else put(recipe=name or None)
         except (ConfigError, EngineError) as error:
-            logger.warning("recipe %s cannot be used here: %s", name, error)
+            logger.warning(
+                "%s cannot be used here: %s",
+                f"recipe {name}" if name else "settings without a recipe",
+                error,
+            )
     return AllInForce(own, recipes)
 
 

@@ -163,7 +163,8 @@ class Inspector:
         Args:
             frame: (H, W, 3) uint8 in BGR order, or (H, W) uint8; it is only read, and not after the
                 call. None, as a camera without a frame gives it, is `unknown` for `no_frame`.
-            recipe: Of the settings in force, for this part alone; None for the one in force.
+            recipe: Of the settings in force, for this part alone; ``""`` for their general ones,
+                None for what is in force.
 
         Returns:
             The verdict with its reason. A bad frame, a failing engine or a score that is none
@@ -348,7 +349,7 @@ class Inspector:
 
     @property
     def recipes(self) -> Mapping[str, InForce]:
-        """What a part that names its recipe is judged with, by the recipe's name."""
+        """What a part that names its recipe is judged with, by its name; ``""`` without one."""
         return self._all_in_force.recipes
 
     @property

@@ -301,20 +301,22 @@ def test_a_part_may_name_its_own_recipe_and_one_that_is_not_there_never_passes(
     with inspector_of(manifest, 2.0) as inspector:
         inspector.apply_settings(some_settings(recipes=recipes))
         assert "recipe foreign cannot be used here" in caplog.text
-        assert list(inspector.recipes) == ["large"]
+        assert list(inspector.recipes) == ["", "large"]
         decision = inspector.inspect(part(1), recipe="large")
         assert (decision.verdict, decision.recipe) == (Verdict.PASS, "large")
         assert decision.settings_id == inspector.settings_id
         general = inspector.inspect(part(1))
         assert (general.verdict, general.recipe) == (Verdict.FAIL, None)
-        for name in ("foreign", "tiny", ""):
+        for name in ("foreign", "tiny"):
             decision = inspector.inspect(part(1), recipe=name)
             assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.ENGINE_ERROR)
             assert f"no recipe {name!r}" in decision.detail
         # Of the same settings only the choice changes; the others are there all the same.
         inspector.apply_settings(some_settings(recipes=recipes), "large")
         assert inspector.inspect(part(1)).verdict is Verdict.PASS
-        assert list(inspector.recipes) == ["large"]
+        general = inspector.inspect(part(1), recipe="")
+        assert (general.verdict, general.recipe) == (Verdict.FAIL, None)
+        assert list(inspector.recipes) == ["", "large"]
 
 
 def test_what_lies_outside_of_the_region_is_not_judged(

@@ -20,6 +20,7 @@ from ssn_edge_runtime.errors import (
     SourceError,
     StorageError,
 )
+from ssn_edge_runtime.in_force import GENERAL
 from ssn_edge_runtime.line.answers import Answer, OnAnswer
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.delivery import Delivery, LineJournal, OnRecord
@@ -175,7 +176,8 @@ class Authority:
             trigger_id: Above 0; the same id again gets the same answer.
             part_id: For the record.
             camera: Which one sees the part; the first without a name.
-            recipe: Of the settings in force, for this part alone; None for the line's own.
+            recipe: Of the settings in force, for this part alone; ``""`` for their general ones,
+                None for the one that the line was told of last.
             at_ns: When it came, on the monotonic clock, where its giver knows; else now.
             on_answer: Told the answer, once, in the line's own thread: it must not wait.
 
@@ -184,6 +186,8 @@ class Authority:
         """
         if recipe is not None:
             self._engine.check_recipe(recipe)
+        else:
+            recipe = self._ledger.recipe  # now: a word that follows is not for this part
         self._intake.trigger(trigger_id, part_id, camera, recipe, at_ns, on_answer)
         if self._is_over:
             self._intake.take()  # refused, in the caller's thread: there is no other any more
@@ -227,8 +231,9 @@ class Authority:
         """Have parts judged with other settings or another recipe. Safe from any thread.
 
         No part waits for it and none is lost: those whose frames the engine has are judged with the
-        old settings, the next ones with the new, and each record names its own. What is refused
-        leaves the old ones in force. Both are events.
+        old settings, the next ones with the new, and each record names its own. A recipe is for
+        parts that are triggered from now on; those in flight keep theirs. What is refused leaves
+        the old ones in force. Both are events.
 
         Args:
             settings: A file that does not change, such as a version that the store keeps: an engine
@@ -238,6 +243,7 @@ class Authority:
                 thread: it must not wait.
         """
         self._changes.append(SettingsChange(settings, recipe, on_done))
+        self._ledger.recipe = recipe or GENERAL
         if self._is_over:
             self._take_changes()
         self._wake()
@@ -392,6 +398,8 @@ class Authority:
         self._ledger.expire(monotonic_ns())
         self._settings.feed()
         self._swaps.feed(monotonic_ns())
+        if not self._changes and self._settings.is_settled and self._engine.identity is not None:
+            self._ledger.recipe = self._engine.identity.recipe or GENERAL
         self._engine.feed()
         self._release()
         self._delivery.signals.due(monotonic_ns())

@@ -4,11 +4,12 @@
 
     trigger 17 part-4711        17 pass none 0x5AA5
     trigger 19 part-1 @left     19 fail defect 0xA55A           (camera left; else the first)
-    trigger 20 part-2 %brass    20 pass none 0x5AA5             (by recipe brass, this part alone)
+    trigger 20 part-2 %brass    20 pass none 0x5AA5             (by recipe brass, this part alone;
+                                                                 %: by the general settings)
     trigger 18                  18 unknown deadline 0x3CC3
     trigger 18                  18 unknown deadline 0x3CC3      (again: the same answer)
     encoder 123456              (nothing: where the belt is)
-    recipe brass                recipe brass                    (in force from the next frame on)
+    recipe brass                recipe brass                    (for parts triggered from now on)
     recipe                      recipe                          (the general settings)
     package PATH [SETTINGS]     package ID                      (judges from the next part on)
     package                     package ID settled              (or probation: it may go back)

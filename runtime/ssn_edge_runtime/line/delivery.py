@@ -320,7 +320,7 @@ class Delivery:
         assert decision is not None
         stamp = self._stamps.pop(part.sequence, None)
         settings_id = self._settings_id if identity is None else identity.settings_id
-        recipe = part.recipe or (None if identity is None else identity.recipe)
+        recipe = part.recipe or None
         if decision.raw_score is not None or decision.settings_id is not None:
             # It may be recorded after a change, and was judged before it.
             settings_id, recipe = decision.settings_id, decision.recipe

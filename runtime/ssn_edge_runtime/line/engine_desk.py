@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.in_force import GENERAL
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.ledger import JobFate, Part, SeenFrame, TriggerLedger
 from ssn_edge_runtime.line.messages import Message, MessageError, decision_from
@@ -61,7 +62,7 @@ class JudgeIdentity:
             raise MessageError("recipes is no object")
         limits = Message(told)
         return replace(
-            own, recipes={name: own._with_limits(limits.inner(name), name) for name in told}
+            own, recipes={name: own._with_limits(limits.inner(name), name or None) for name in told}
         )
 
     def _with_limits(self, message: Message, recipe: str | None) -> JudgeIdentity:
@@ -79,6 +80,7 @@ class _Job:
     part: Part
     frame: SeenFrame
     reader: str
+    recipe: str | None
 
 
 class EngineDesk:
@@ -128,11 +130,17 @@ class EngineDesk:
             ConfigError: The settings in force hold none of that name that this engine can use.
         """
         identity = self.identity
-        held = () if identity is None else tuple(identity.recipes)
-        if recipe not in held:
+        held = () if identity is None else tuple(filter(None, identity.recipes))
+        if recipe not in (GENERAL, *held):
             raise ConfigError(
                 f"there is no recipe {recipe!r} in force; {', '.join(held) or 'none'} can be named"
             )
+
+    def _recipe_of(self, part: Part) -> str | None:
+        """What the engine is told; None where there are no settings, and so no recipes."""
+        if part.recipe == GENERAL and (self.identity is None or self.identity.settings_id is None):
+            return None
+        return part.recipe
 
     def _holds(self, recipe: str) -> bool:
         return self.identity is not None and recipe in self.identity.recipes
@@ -178,15 +186,16 @@ class EngineDesk:
             frame = part.frame
             if part.decision is not None or frame is None:
                 continue
-            if part.recipe is not None and not self._holds(part.recipe):
+            recipe = self._recipe_of(part)
+            if recipe is not None and not self._holds(recipe):
                 # Not the engine's failure: a package on probation must not be taken back by it.
-                detail = f"the settings in force hold no recipe {part.recipe!r} any more"
+                detail = f"the settings in force hold no recipe {recipe!r} any more"
                 self._ledger.fail(part, Reason.ENGINE_ERROR, detail, monotonic_ns())
                 continue
             job = self._ledger.dispatch(part)
             reader = f"{self.worker.owner}/{job}"
             self._cameras[frame.camera].hold(frame, reader)
-            self._jobs[job] = _Job(part, frame, reader)
+            self._jobs[job] = _Job(part, frame, reader, recipe)
             sent = self.worker.send(
                 "job",
                 job=job,
@@ -195,7 +204,7 @@ class EngineDesk:
                 slot=frame.slot,
                 generation=frame.generation,
                 shape=list(frame.shape),
-                recipe=part.recipe,
+                recipe=recipe,
             )
             if not sent:
                 self.worker.kill("takes no jobs")
@@ -208,9 +217,9 @@ class EngineDesk:
         if job is None or message.whole("generation") != job.frame.generation:
             return JobFate.STRANGE, unknown(Reason.ENGINE_ERROR, "an answer that nobody asked for")
         self._cameras[job.frame.camera].let_go(job.frame, job.reader)
-        identity, recipe = self.identity, job.part.recipe
-        if identity is not None and recipe is not None:
-            identity = identity.recipes.get(recipe)
+        identity = self.identity
+        if identity is not None and job.recipe is not None:
+            identity = identity.recipes.get(job.recipe)
         decision, count = checked_decision(message, identity)
         fate = self._ledger.judged(number, decision, now_ns)
         if fate is JobFate.DECIDED:

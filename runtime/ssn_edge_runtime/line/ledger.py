@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ssn_edge_runtime.decision import Decision, Reason, Verdict, unknown
+from ssn_edge_runtime.in_force import GENERAL
 from ssn_edge_runtime.line.rules import TriggerRules
 from ssn_edge_runtime.sinks.base import PictureNames
 
@@ -72,7 +73,8 @@ class Part:
         earliest_ns: A frame exposed before this is not of this part.
         latest_ns: Nor is one exposed after this.
         part_id: The part's id, if the trigger brought one.
-        recipe: What it is judged by, if the trigger named one; None for the line's own.
+        recipe: What it is judged by: as its trigger named it, or as the line was told by then. A
+            later word to the line is for later parts. ``""`` for the settings without one.
         frame: The frame it is judged by, once there is one.
         job: The engine's job, once it was given to one.
         decision: Its verdict, once it stands.
@@ -90,7 +92,7 @@ class Part:
     earliest_ns: int
     latest_ns: int
     part_id: str | None = None
-    recipe: str | None = None
+    recipe: str = GENERAL
     frame: SeenFrame | None = None
     job: int | None = None
     decision: Decision | None = None
@@ -153,6 +155,8 @@ class TriggerLedger:
     def __init__(self, rules: TriggerRules, *, next_sequence: int, cameras: int = 1) -> None:
         self._rules = rules
         self._share = max(1, rules.in_flight // cameras)
+        self.recipe = GENERAL
+        """Of parts that name none, from now on."""
         self._next_sequence = next_sequence
         self._order: deque[Part] = deque()  # accepted and not released, oldest first
         self._undecided: OrderedDict[int, Part] = OrderedDict()
@@ -219,7 +223,8 @@ class TriggerLedger:
         part = self._new_part(
             camera, trigger_id, now_ns, delay_ns=self._rules.exposure_delay_ns, part_id=part_id
         )
-        part.recipe = recipe
+        if recipe is not None:
+            part.recipe = recipe
         return self._admit(part, now_ns)
 
     def frame_is_part(self, frame: SeenFrame, now_ns: int, *, is_trigger: bool) -> Admitted:
@@ -401,6 +406,7 @@ class TriggerLedger:
             earliest_ns=earliest_ns,
             latest_ns=earliest_ns + self._rules.exposure_window_ns,
             part_id=part_id,
+            recipe=self.recipe,
         )
         self._order.append(part)
         self._undecided[sequence] = part

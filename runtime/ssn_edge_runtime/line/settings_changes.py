@@ -60,12 +60,17 @@ class SettingsChanges:
         self._told: SettingsChange | None = None
         self._told_settings: str | None = None
         self._tries = 0
-        engine.is_held = lambda: bool(self._waiting)
+        engine.is_held = lambda: not self.is_settled
 
     @property
     def is_telling(self) -> bool:
         """Whether the worker was told of a change, and has not answered yet."""
         return self._told is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what the worker told last is in force, and no change is on its way."""
+        return not self._waiting and self._told is None
 
     def ask(self, change: SettingsChange) -> None:
         """Put a change in line."""

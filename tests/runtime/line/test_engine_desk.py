@@ -43,7 +43,7 @@ def test_a_part_whose_recipe_was_taken_away_meanwhile_is_unknown_and_reaches_no_
     desk, ledger = a_desk("brass")
     part = a_part(ledger, "brass")
     desk.enqueue(part)
-    desk.identity = IDENTITY  # other settings, without that recipe
+    desk.identity = replace(IDENTITY, settings_id="ef" * 32)  # other settings, without that recipe
     desk.feed()
     assert part.decision is not None
     assert (part.decision.verdict, part.decision.reason) == (
@@ -51,6 +51,20 @@ def test_a_part_whose_recipe_was_taken_away_meanwhile_is_unknown_and_reaches_no_
     )  # fmt: skip
     assert "no recipe 'brass' any more" in part.decision.detail
     assert part.job is None
+
+
+def test_without_settings_a_part_is_judged_by_what_is_in_force() -> None:
+    desk, ledger = a_desk()
+    assert desk._recipe_of(a_part(ledger, None)) is None
+    # With settings that leave the general ones out, it is not judged by another product's.
+    desk, ledger = a_desk("brass")
+    assert desk.identity is not None
+    desk.identity = replace(desk.identity, settings_id="ef" * 32, recipe="brass")
+    part = a_part(ledger, None)
+    desk.enqueue(part)
+    desk.feed()
+    assert part.decision is not None
+    assert part.decision.verdict is Verdict.UNKNOWN
 
 
 def test_only_recipes_in_force_can_be_named() -> None:
@@ -66,7 +80,10 @@ def test_only_recipes_in_force_can_be_named() -> None:
 def test_each_recipe_has_the_limits_that_the_worker_told_of_it() -> None:
     told = {
         "threshold": 1.0, "min_area_px": None, "settings_id": "ef" * 32, "recipe": "brass",
-        "recipes": {"brass": {"threshold": 1.0}, "steel": {"threshold": 2.0, "min_area_px": 9.0}},
+        "recipes": {
+            "": {"threshold": 3.0}, "brass": {"threshold": 1.0},
+            "steel": {"threshold": 2.0, "min_area_px": 9.0},
+        },
     }  # fmt: skip
     judge = IDENTITY.with_settings(Message(told))
     assert (judge.threshold, judge.recipe, judge.settings_id) == (1.0, "brass", "ef" * 32)
@@ -74,6 +91,7 @@ def test_each_recipe_has_the_limits_that_the_worker_told_of_it() -> None:
     assert (steel.threshold, steel.min_area_px, steel.recipe) == (2.0, 9.0, "steel")
     assert steel.settings_id == judge.settings_id
     assert steel.recipes == {}
+    assert (judge.recipes[""].threshold, judge.recipes[""].recipe) == (3.0, None)
     without = judge.with_settings(Message({**told, "recipes": None}))
     assert without.recipes == {}
     for wrong in ([], {"steel": 1}):

@@ -189,6 +189,38 @@ def test_each_part_is_judged_by_the_recipe_that_its_trigger_names(
     assert audit_log(tmp_path / "out").is_whole
 
 
+def test_a_part_in_flight_keeps_its_recipe_when_the_line_is_told_of_another(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    """The word for the next product comes at once behind the trigger of this one."""
+    authority = line(trigger=TriggerKind.SOFTWARE)
+    expected: dict[int, str | None] = {}
+
+    def work() -> None:
+        recipe: str | None = None
+        for number in range(1, 61):
+            expected[number] = recipe
+            authority.trigger(number)
+            recipe = None if recipe else "lenient"
+            authority.use_settings(None, recipe, on_done=lambda refusal: None)
+            threading.Event().wait(0.05)
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    verdicts = {each["trigger_id"]: each for each in lines if each["kind"] == "verdict"}
+    assert len(verdicts) > 30  # a busy machine may be told of a few while it does not execute
+    for number, record in verdicts.items():
+        assert record["recipe"] == expected[number]  # type: ignore[index]
+        if record["raw_score"] is not None:
+            held = versions.thresholds[record["settings_id"], expected[number]]  # type: ignore[index]
+            assert record["threshold"] == held
+    judged = [each for each in verdicts.values() if each["raw_score"] is not None]
+    assert {each["recipe"] for each in judged} == {None, "lenient"}
+
+
 def test_a_record_stands_behind_the_event_that_names_its_settings(
     tmp_path: Path,
     nothing_is_left: None,
