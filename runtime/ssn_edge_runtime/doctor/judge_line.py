@@ -24,7 +24,8 @@ def judge_package(facts: Facts) -> list[Finding]:
         return [Finding(area, Level.OK, f"{package.path}: {package.engine}")]
     level = Level.PROBLEM if package.is_known else Level.NOTE
     fix = (f"ssn-edge info {package.path}",)
-    return [Finding(area, level, f"{package.path}: {package.problem}", "one that runs here", fix)]
+    found = f"{package.path}: {package.problem.removeprefix(f'{package.path}: ')}"
+    return [Finding(area, level, found, "one that runs here", fix)]
 
 
 def judge_cameras(facts: Facts) -> list[Finding]:
