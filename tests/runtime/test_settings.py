@@ -380,7 +380,7 @@ def test_settings_change_between_parts_and_never_within_one(
         thread = threading.Thread(target=swap)
         thread.start()
         try:
-            found = [inspector.inspect(part(1)) for _ in range(300)]
+            found = [inspector.inspect(part(1)) for _ in range(100)]
         finally:
             stop.set()
             thread.join()
