@@ -269,8 +269,8 @@ def resident_kib(pid: int) -> int:
 
 def server_of(folder: Path) -> int:
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with suppress(OSError):
+        with suppress(OSError):  # a thread, or a process, that has just ended
+            for pid in (task / "children").read_text().split():
                 if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return int(pid)
     raise AssertionError("no such process")
