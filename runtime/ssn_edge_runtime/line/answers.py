@@ -74,6 +74,16 @@ class Answer:
             until_ns=None,
         )
 
+    def taken_back(self) -> Answer:
+        """The answer to a trigger whose pass was told, and whose signal was then not given."""
+        return replace(
+            self,
+            verdict=Verdict.UNKNOWN,
+            reason=Reason.DEADLINE,
+            detail="passed, but the signal was withheld",
+            until_ns=None,
+        )
+
     @classmethod
     def refused(cls, trigger_id: int | None, detail: str) -> Answer:
         """The answer to a trigger that made no part."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import monotonic_ns
 from typing import Protocol
@@ -289,8 +290,21 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 - an outlet must not end the line
                 self._outlet_failed(error)
 
+    def take_back_passes(self) -> None:
+        """No pass that was told counts any more, whoever asks for it again."""
+        self.answers.take_back()
+        self._take_back_last()
+
+    def _take_back_last(self) -> None:
+        if self.last is not None:
+            self.last = replace(self.last, is_accepted=False, valid_until_ns=None)
+
     def _withheld(self, part: Part, why: str) -> None:
         self.counters["withheld"] += 1
+        # It may have been told while it was still to be given, at the ejector.
+        self.answers.take_back(part.sequence)
+        if self.last is not None and self.last.sequence == part.sequence:
+            self._take_back_last()
         self.note(
             EventKind.WITHHELD,
             {"sequence": part.sequence, "trigger_id": part.trigger_id, "why": why},
