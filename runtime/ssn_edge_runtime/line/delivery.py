@@ -276,7 +276,9 @@ class Delivery:
             part.decision = unknown(Reason.STORAGE_ERROR, " ".join(str(error).split())[:500])
             trouble = error
         finally:
-            self.answers.answer(part.sequence, Answer.of(part, until_ns=until_ns))
+            # Whoever was told of the record may have taken the rest of its time.
+            answer = Answer.of(part, until_ns=until_ns)
+            self.answers.answer(part.sequence, answer.again(monotonic_ns()))
         if trouble is not None:
             raise trouble
         self.show()
