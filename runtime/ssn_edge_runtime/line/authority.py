@@ -560,11 +560,11 @@ class Authority:
                 return
             if isinstance(change, PackageChange):
                 if self._is_over:
-                    change.on_done(None, "the line ended")
+                    self._delivery.tell(change.on_done, None, "the line ended")
                 else:
                     self._swaps.ask(change)
             elif self._is_over:
-                change.on_done("the line ended")
+                self._delivery.tell(change.on_done, "the line ended")
             else:
                 self._settings.ask(change)
 

@@ -284,6 +284,13 @@ class Delivery:
         self.show()
         return record
 
+    def tell(self, on_done: Callable[..., None], *what: str | None) -> None:
+        """Tell whoever asked what came of it; a listener that fails does not end the line."""
+        try:
+            on_done(*what)
+        except Exception as error:  # noqa: BLE001 - what was done is in the journal
+            self._outlet_failed(error)
+
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""
         for outlet in self._outlets:
@@ -315,7 +322,7 @@ class Delivery:
     def _outlet_failed(self, error: Exception) -> None:
         self.counters["outlet_failures"] += 1
         if self.counters["outlet_failures"] == 1:
-            logger.warning("an outlet failed, the line goes on: %r", error)
+            logger.warning("an outlet or a listener failed, the line goes on: %r", error)
 
     def _storage_trouble(self, part: Part) -> StorageError | None:
         try:

@@ -50,6 +50,33 @@ def test_a_client_that_is_gone_before_its_word_is_done_does_not_end_the_line(
     assert authority.status().state is LineState.HALTED
 
 
+def test_a_listener_that_fails_does_not_end_the_line(tmp_path: Path, nothing_is_left: None) -> None:
+    def fail(*what: object) -> None:
+        told.append(what)
+        raise RuntimeError("nobody is there any more")
+
+    told: list[tuple[object, ...]] = []
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, simulated_line.plan(1, **QUIET))
+
+        def drive() -> None:
+            authority.use_settings(None, "brass", on_done=fail)
+            authority.use_package("/nowhere.ssn", asked_by="a test", on_done=fail)
+            authority.trigger(1, on_answer=fail)
+            assert is_alive(authority)
+            until_s = monotonic() + 10
+            while len(told) < 3:
+                assert monotonic() < until_s
+                sleep(0.01)
+            assert is_alive(authority)
+
+        run_beside(authority, drive)
+        authority.use_settings(None, "brass", on_done=fail)  # after the end: refused at once
+    assert len(told) == 4
+    assert authority.status().state is LineState.HALTED
+    assert authority.status().counters["outlet_failures"] == 4
+
+
 def test_who_asks_and_does_not_read_does_not_hold_the_line_up(
     tmp_path: Path, nothing_is_left: None
 ) -> None:
