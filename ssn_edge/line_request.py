@@ -46,6 +46,7 @@ from ssn_edge_runtime.supervision.drift_store import DRIFT_NAME
 from ssn_edge_runtime.trust import Trust
 
 DAY_S = 24 * 3600.0
+LONGEST_MS = 1e9  # as in the settings
 SEGMENTS_OF_A_QUOTA = 8
 """Only whole segments go, so that a log under a quota has some."""
 
@@ -330,6 +331,8 @@ class LineRequest:
 
 
 def _ns(milliseconds: float) -> int:
+    if not abs(milliseconds) <= LONGEST_MS:  # false for NaN, too
+        raise ConfigError(f"a time of {milliseconds:g} ms; {LONGEST_MS:g} ms at most is wanted")
     return round(milliseconds * MILLISECOND_NS)
 
 

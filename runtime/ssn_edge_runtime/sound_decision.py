@@ -43,4 +43,7 @@ def is_sound(decision: object) -> TypeGuard[Decision]:
 
 def _is_number(value: object) -> bool:
     """Whether it is a number that JSON holds; NumPy's own are none, but for float64."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False

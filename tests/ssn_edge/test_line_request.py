@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_the_ejector_s_delay_is_a_time_or_a_number_of_counts() -> None:
             "not both",
         ),
         ({"listen": "0.0.0.0:80"}, "other machines could reach"),
+        *(
+            ({name: number, **beside}, f"a time of {number} ms")
+            for number in (math.nan, math.inf)
+            for name, beside in (
+                ("deadline_ms", {}),
+                ("min_interval_ms", {}),
+                ("exposure_delay_ms", {"exposure_window_ms": 1.0}),
+                ("exposure_window_ms", {}),
+                ("ejector_delay_ms", {}),
+                ("ejector_window_ms", {"ejector_delay_ms": 1.0}),
+                ("encoder_silent_ms", {"ejector_delay_counts": 1, "ejector_window_counts": 9}),
+            )
+        ),
+        ({"trigger": "rate:1e-320"}, "a rate of"),
+        ({"trigger": "rate:nan"}, "a rate of"),
     ],
 )
 def test_what_does_not_go_together_is_refused(wrong: dict[str, object], message: str) -> None:

@@ -41,6 +41,16 @@ class AnswerBook:
         while len(self._answers) > self._remembered:
             self._answers.popitem(last=False)
 
+    def take_back(self, sequence: int | None = None) -> None:
+        """A pass that was told counts no more: of one part, or of all.
+
+        Whoever asks again is told so; whoever was told has to hear it from the signal.
+        """
+        for each in tuple(self._answers) if sequence is None else (sequence,):
+            answer = self._answers.get(each)
+            if answer is not None and answer.is_pass:
+                self._answers[each] = answer.taken_back()
+
     def answer_again(self, part: Part, on_answer: OnAnswer, now_ns: int) -> None:
         """Answer a repeated trigger as the first one was, or will be."""
         answer = self._answers.get(part.sequence)

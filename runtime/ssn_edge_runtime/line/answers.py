@@ -59,9 +59,9 @@ class Answer:
         )
 
     def again(self, now_ns: int) -> Answer:
-        """The answer to the same trigger when it is given again: the same, but for an old pass.
+        """The answer to a trigger whenever it is told: the same, but for an old pass.
 
-        A pass counts until `until_ns`. Said again after that it would be a late one, so that it is
+        A pass counts until `until_ns`. Said after that it would be a late one, so that it is
         `unknown(deadline)` then. One of an earlier run is always late.
         """
         if not self.is_pass or (self.until_ns is not None and now_ns < self.until_ns):
@@ -70,7 +70,17 @@ class Answer:
             self,
             verdict=Verdict.UNKNOWN,
             reason=Reason.DEADLINE,
-            detail="passed, but its time was over when it was asked for again",
+            detail="passed, but its time was over when it was told",
+            until_ns=None,
+        )
+
+    def taken_back(self) -> Answer:
+        """The answer to a trigger whose pass was told, and whose signal was then not given."""
+        return replace(
+            self,
+            verdict=Verdict.UNKNOWN,
+            reason=Reason.DEADLINE,
+            detail="passed, but the signal was withheld",
             until_ns=None,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -35,7 +36,7 @@ from ssn_edge_runtime.line.settings_changes import OnSettings, SettingsChange, S
 from ssn_edge_runtime.line.states import LineState, StateMachine
 from ssn_edge_runtime.line.status import LineStatus, Outlet, WorkerStatus
 from ssn_edge_runtime.line.user_actions import user_action
-from ssn_edge_runtime.line.wall_clock import WallClock
+from ssn_edge_runtime.line.wall_clock import SleepWatch, WallClock, with_sleep_ns
 from ssn_edge_runtime.line.worker_process import WorkerCommand, WorkerProcess, WorkerState
 from ssn_edge_runtime.line.workers import Workers
 from ssn_edge_runtime.record import FIRST_SEQUENCE, EventKind, Scalar
@@ -62,6 +63,7 @@ class Authority:
         outlets: What tells the line.
         settings_id: The device settings in force.
         wall_clock: Nanoseconds since 1970, UTC.
+        with_sleep: Nanoseconds of a clock that goes on while the machine is suspended.
         on_record: Called for each written record.
         on_status: Called about every 50 ms, and on each change of state: feeds a watchdog.
         inhibit: Asked before each pass; a reason and a detail make it `unknown`.
@@ -84,6 +86,7 @@ class Authority:
         outlets: Sequence[Outlet] = (),
         settings_id: str | None = None,
         wall_clock: Callable[[], int] = time_ns,
+        with_sleep: Callable[[], int] = with_sleep_ns,
         on_record: OnRecord | None = None,
         on_status: Callable[[LineStatus], None] | None = None,
         inhibit: Inhibit | None = None,
@@ -104,6 +107,7 @@ class Authority:
         self._outlets = tuple(outlets)
         self._on_status = on_status
         self._states = StateMachine(monotonic_ns())
+        self._sleep = SleepWatch(with_sleep)
         self._open_journal = open_journal
         self._start_detail = dict(start_detail or {})
         self._ledger = TriggerLedger(
@@ -134,6 +138,7 @@ class Authority:
             self._engine, self._delivery, self._settings, options, on_settings
         )
         self._changes: deque[SettingsChange | PackageChange] = deque()
+        self._recipe_lock = threading.Lock()  # held for two assignments, never for more
         self._keeper: KeeperDesk | None = None
         if options.evidence is not None:
             self._keeper = KeeperDesk(options.evidence, self._cameras, self._delivery)
@@ -242,8 +247,9 @@ class Authority:
             on_done: Told None once they are in force, or why they are not, in the line's own
                 thread: it must not wait.
         """
-        self._changes.append(SettingsChange(settings, recipe, on_done))
-        self._ledger.recipe = recipe or GENERAL
+        with self._recipe_lock:
+            self._changes.append(SettingsChange(settings, recipe, on_done))
+            self._ledger.recipe = recipe or GENERAL
         if self._is_over:
             self._take_changes()
         self._wake()
@@ -381,6 +387,7 @@ class Authority:
 
     def _turn(self) -> None:
         events = self._selector.select(self._timeout_s())
+        self._look_for_sleep()
         # Triggers before frames: a frame must find the trigger that it belongs to.
         for key, _ in sorted(events, key=_priority):
             key.data[1]()
@@ -398,13 +405,29 @@ class Authority:
         self._ledger.expire(monotonic_ns())
         self._settings.feed()
         self._swaps.feed(monotonic_ns())
-        if not self._changes and self._settings.is_settled and self._engine.identity is not None:
-            self._ledger.recipe = self._engine.identity.recipe or GENERAL
+        with self._recipe_lock:  # else a word that comes in this moment is forgotten
+            identity = self._engine.identity
+            if not self._changes and self._settings.is_settled and identity is not None:
+                self._ledger.recipe = identity.recipe or GENERAL
         self._engine.feed()
         self._release()
         self._delivery.signals.due(monotonic_ns())
 
+    def _look_for_sleep(self) -> None:
+        """Deadlines stand still while the machine is suspended; what is in hand is not judged."""
+        slept_ns = self._sleep.slept_ns()
+        if not slept_ns:
+            return
+        detail = f"the machine was suspended for {slept_ns / 1e9:.1f} s"
+        now_ns = monotonic_ns()
+        self._ledger.distrust_all(detail, now_ns)
+        self._delivery.signals.withhold_all(detail, now_ns)
+        self._delivery.take_back_passes()
+        self._delivery.counters["suspensions"] += 1
+        self._delivery.note(EventKind.CLOCK_STEP, {"suspended_ms": slept_ns / 1e6})
+
     def _release(self) -> None:
+        self._look_for_sleep()
         while (part := self._ledger.release(monotonic_ns())) is not None:
             self._frames.parts_done += 1
             try:
@@ -537,11 +560,11 @@ class Authority:
                 return
             if isinstance(change, PackageChange):
                 if self._is_over:
-                    change.on_done(None, "the line ended")
+                    self._delivery.tell(change.on_done, None, "the line ended")
                 else:
                     self._swaps.ask(change)
             elif self._is_over:
-                change.on_done("the line ended")
+                self._delivery.tell(change.on_done, "the line ended")
             else:
                 self._settings.ask(change)
 

@@ -32,6 +32,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from select import PIPE_BUF
 from types import TracebackType
 
 from ssn_edge_runtime.errors import ConfigError, SourceError
@@ -100,13 +101,13 @@ class _Talk:
         """Send a line; a talker that does not listen is given up."""
         if not self._can_write:
             return
-        line = text.encode() + b"\n"
+        rest = text.encode() + b"\n"
         try:
-            # Writable means that a pipe takes PIPE_BUF bytes at once; status lines may be longer.
-            if not select.select([], [self._writes], [], 0)[1] or os.write(
-                self._writes, line
-            ) != len(line):
-                self._can_write = False
+            # Writable means that a pipe takes so much at once; status lines may be longer.
+            while rest and self._can_write:
+                part, rest = rest[:PIPE_BUF], rest[PIPE_BUF:]
+                is_free = select.select([], [self._writes], [], 0)[1]
+                self._can_write = bool(is_free) and os.write(self._writes, part) == len(part)
         except OSError:
             self._can_write = False
 
@@ -316,7 +317,7 @@ class ControlSocket:
         client.setblocking(False)
         fd = client.fileno()
         talk = _Talk(self._authority, fd, fd, _peer(client))
-        talk.on_answered = lambda: self._close_if_over(fd)
+        talk.on_answered = lambda: self._close_if_over(fd, talk)
         self._clients[fd] = (client, talk)
         self._authority.watch(fd, lambda: self._readable(fd))
 
@@ -326,11 +327,12 @@ class ControlSocket:
         if talk.is_ended and not talk.is_over:
             self._authority.unwatch(fd)  # it may still listen
             self._silent.add(fd)
-        self._close_if_over(fd)
+        self._close_if_over(fd, talk)
 
-    def _close_if_over(self, fd: int) -> None:
-        client, talk = self._clients[fd]
-        if not talk.is_over:
+    def _close_if_over(self, fd: int, talk: _Talk) -> None:
+        client, current = self._clients.get(fd, (None, None))
+        # What it asked for may be done long after it hung up, and its number is another's then.
+        if client is None or current is not talk or not talk.is_over:
             return
         if fd not in self._silent:
             self._authority.unwatch(fd)

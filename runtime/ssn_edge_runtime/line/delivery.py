@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import monotonic_ns
 from typing import Protocol
@@ -275,11 +276,20 @@ class Delivery:
             part.decision = unknown(Reason.STORAGE_ERROR, " ".join(str(error).split())[:500])
             trouble = error
         finally:
-            self.answers.answer(part.sequence, Answer.of(part, until_ns=until_ns))
+            # Whoever was told of the record may have taken the rest of its time.
+            answer = Answer.of(part, until_ns=until_ns)
+            self.answers.answer(part.sequence, answer.again(monotonic_ns()))
         if trouble is not None:
             raise trouble
         self.show()
         return record
+
+    def tell(self, on_done: Callable[..., None], *what: str | None) -> None:
+        """Tell whoever asked what came of it; a listener that fails does not end the line."""
+        try:
+            on_done(*what)
+        except Exception as error:  # noqa: BLE001 - what was done is in the journal
+            self._outlet_failed(error)
 
     def show_all(self, status: LineStatus) -> None:
         """Show a status on all outlets."""
@@ -289,8 +299,21 @@ class Delivery:
             except Exception as error:  # noqa: BLE001 - an outlet must not end the line
                 self._outlet_failed(error)
 
+    def take_back_passes(self) -> None:
+        """No pass that was told counts any more, whoever asks for it again."""
+        self.answers.take_back()
+        self._take_back_last()
+
+    def _take_back_last(self) -> None:
+        if self.last is not None:
+            self.last = replace(self.last, is_accepted=False, valid_until_ns=None)
+
     def _withheld(self, part: Part, why: str) -> None:
         self.counters["withheld"] += 1
+        # It may have been told while it was still to be given, at the ejector.
+        self.answers.take_back(part.sequence)
+        if self.last is not None and self.last.sequence == part.sequence:
+            self._take_back_last()
         self.note(
             EventKind.WITHHELD,
             {"sequence": part.sequence, "trigger_id": part.trigger_id, "why": why},
@@ -299,7 +322,7 @@ class Delivery:
     def _outlet_failed(self, error: Exception) -> None:
         self.counters["outlet_failures"] += 1
         if self.counters["outlet_failures"] == 1:
-            logger.warning("an outlet failed, the line goes on: %r", error)
+            logger.warning("an outlet or a listener failed, the line goes on: %r", error)
 
     def _storage_trouble(self, part: Part) -> StorageError | None:
         try:

@@ -75,8 +75,10 @@ class Intake:
             raise ConfigError(f"there is no camera {key}; {', '.join(self._cameras)} are there")
         if self._options.trigger is not TriggerKind.SOFTWARE:
             raise ConfigError(f"this line takes no triggers, it runs on {self._options.trigger}")
-        if type(trigger_id) is not int or trigger_id < 1:
-            raise ConfigError(f"trigger id {trigger_id!r}; a whole number above 0 is wanted")
+        if type(trigger_id) is not int or not 1 <= trigger_id < 2**63:
+            raise ConfigError(
+                f"trigger id {trigger_id!r}; a whole number above 0 and of 63 bit at most is wanted"
+            )
         now_ns = monotonic_ns()
         # A trigger from the future would let an older frame seem to be of this part.
         at_ns = now_ns if at_ns is None else min(at_ns, now_ns)
@@ -140,6 +142,10 @@ class Intake:
             # After a restart the part's camera is known by its name in records.
             if part.camera not in (camera, self._cameras[camera].source):
                 detail = f"this id is another part's, which {part.camera} saw"
+                answers.tell(on_answer, Answer.refused(trigger_id, detail))
+                return
+            if None not in (part_id, part.part_id) and part_id != part.part_id:
+                detail = f"this id is another part's, which is called {part.part_id}"
                 answers.tell(on_answer, Answer.refused(trigger_id, detail))
                 return
             answers.answer_again(part, on_answer, monotonic_ns())

@@ -19,6 +19,8 @@ from ssn_edge_runtime.sinks.base import PictureNames
 if TYPE_CHECKING:
     from ssn_edge_runtime.line.engine_desk import JudgeIdentity
 
+NO_EXPOSURE = "the source does not tell when the frame was exposed"
+
 
 @dataclass(frozen=True, slots=True)
 class SeenFrame:
@@ -165,6 +167,7 @@ class TriggerLedger:
         self._next_job = 1
         self._known: OrderedDict[int, Part] = OrderedDict()
         self._last_trigger_ns: dict[str, int] = {}
+        self._distrusted_ns: int | None = None
 
     def begin_at(self, next_sequence: int) -> None:
         """Number the parts from here on; before the first of them."""
@@ -225,6 +228,7 @@ class TriggerLedger:
         )
         if recipe is not None:
             part.recipe = recipe
+        self._take_back_frames(part, now_ns)
         return self._admit(part, now_ns)
 
     def frame_is_part(self, frame: SeenFrame, now_ns: int, *, is_trigger: bool) -> Admitted:
@@ -240,6 +244,9 @@ class TriggerLedger:
         admitted = self._admit(part, now_ns)
         if part.decision is None:
             self._give_frame(part, frame, now_ns)
+        if part.decision is None and is_trigger and frame.exposed_ns is None:
+            # Nothing tells it from one that lay in a queue.
+            self._decide(part, unknown(Reason.CLOCK, NO_EXPOSURE), now_ns)
         return admitted
 
     def missed(self, camera: str, now_ns: int, detail: str) -> Part:
@@ -279,7 +286,7 @@ class TriggerLedger:
         if frame.exposed_ns is None or frame.exposed_ns > now_ns:
             # Without a trustworthy exposure nothing tells whose frame it is.
             detail = (
-                "the source does not tell when the frame was exposed"
+                NO_EXPOSURE
                 if frame.exposed_ns is None
                 else f"the frame claims an exposure {(frame.exposed_ns - now_ns) / 1e6:.1f} ms "
                 "in the future"
@@ -347,6 +354,18 @@ class TriggerLedger:
         """Decide a part `unknown`; nothing happens to one that is decided."""
         if part.decision is None:
             self._decide(part, unknown(reason, detail), now_ns)
+
+    def distrust_all(self, detail: str, now_ns: int) -> None:
+        """Decide all that is in hand `unknown(clock)`, a pass that was not released as well.
+
+        A part that was triggered, or a frame that was exposed, before now makes no pass any more.
+        """
+        self._distrusted_ns = now_ns
+        for part in self._order:
+            if part.decision is None:
+                self._decide(part, unknown(Reason.CLOCK, detail), now_ns)
+            elif part.decision.verdict is Verdict.PASS:
+                part.decision = unknown(Reason.CLOCK, detail)
 
     def expire(self, now_ns: int) -> list[Part]:
         """Decide the parts whose deadline has come."""
@@ -419,6 +438,20 @@ class TriggerLedger:
                 del self._known[oldest]
         return part
 
+    def _take_back_frames(self, newer: Part, now_ns: int) -> None:
+        """A trigger that came to us late may find its own frame with the part before it."""
+        for part in self._order:
+            frame = part.frame
+            if part is newer or frame is None or frame.camera != newer.camera:
+                continue
+            if frame.exposed_ns is None or frame.exposed_ns < newer.earliest_ns:
+                continue
+            decision = unknown(Reason.STALE_FRAME, "the frame is of the part that came next")
+            if part.decision is None:
+                self._decide(part, decision, now_ns)
+            elif part.decision.verdict is Verdict.PASS:
+                part.decision = decision
+
     def _admit(self, part: Part, now_ns: int) -> Admitted:
         if len(self._undecided) > self._rules.in_flight and self._has_its_share(part.camera):
             detail = f"{self._rules.in_flight} parts are being judged, there is no room for more"
@@ -441,6 +474,10 @@ class TriggerLedger:
             self._decide(part, unknown(frame.fault, frame.fault_detail), now_ns)
         elif now_ns >= part.deadline_ns:
             self._decide(part, _too_late(part, now_ns), now_ns)
+        elif self._distrusted_ns is not None and (
+            min(part.triggered_ns, frame.age_ns) < self._distrusted_ns
+        ):
+            self._decide(part, unknown(Reason.CLOCK, "from before the clock stood still"), now_ns)
 
     def _belongs_to_a_later_part(self, camera: str, part: Part, exposed_ns: int) -> bool:
         return any(

@@ -35,6 +35,8 @@ class Message:
         value = self._fields.get(name, default)
         if type(value) is not int:
             raise MessageError(f"{name} is {value!r}, no whole number")
+        if not -(2**63) <= value < 2**63:
+            raise MessageError(f"{name} has more than 64 bit")
         return value
 
     def whole_or_none(self, name: str) -> int | None:
@@ -48,9 +50,13 @@ class Message:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise MessageError(f"{name} is {value!r}, no number")
-        if not math.isfinite(value):
-            raise MessageError(f"{name} is {value}, not finite")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond all floats
+            number = math.inf
+        if not math.isfinite(number):
+            raise MessageError(f"{name} is {number}, not finite")
+        return number
 
     def text(self, name: str) -> str:
         """A text."""

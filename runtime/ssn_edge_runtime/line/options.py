@@ -60,6 +60,8 @@ class PicturesKept:
     keep: KeepPolicy
 
 
+LOWEST_HZ, HIGHEST_HZ = 1e-4, 1000.0
+"""Of a rate: once in three hours."""
 CAPTURE_MODULE = "ssn_edge_runtime.line.capture_worker"
 ENGINE_MODULE = "ssn_edge_runtime.line.engine_worker"
 KEEPER_MODULE = "ssn_edge_runtime.line.keeper_worker"
@@ -156,8 +158,10 @@ class LineOptions:
         """Refuse what cannot work together."""
         if (self.trigger is TriggerKind.RATE) != (self.rate_hz is not None):
             raise ConfigError("a rate goes with --trigger rate:HZ, and it alone")
-        if self.rate_hz is not None and not 0 < self.rate_hz <= 1000:
-            raise ConfigError(f"a rate of {self.rate_hz} Hz; above 0 and up to 1000 is wanted")
+        if self.rate_hz is not None and not LOWEST_HZ <= self.rate_hz <= HIGHEST_HZ:
+            raise ConfigError(
+                f"a rate of {self.rate_hz} Hz; {LOWEST_HZ:g} to {HIGHEST_HZ:g} is wanted"
+            )
         if self.max_parts is not None and self.max_parts < 1:
             raise ConfigError(f"a run of {self.max_parts} parts is none; ask for 1 or more")
         if self.spare_slots < 2:

@@ -222,7 +222,7 @@ class PackageSwaps:
         if self._candidate is not None:
             changes.insert(0, self._candidate.change)
         for change in changes:
-            change.on_done(None, "the line ended")
+            self._delivery.tell(change.on_done, None, "the line ended")
 
     @property
     def _is_due(self) -> bool:
@@ -262,7 +262,7 @@ class PackageSwaps:
         if self._standby is None:
             self._keep_taken()
         self._tell_settings()
-        candidate.change.on_done(identity.package_id, None)
+        self._delivery.tell(candidate.change.on_done, identity.package_id, None)
 
     def _go_back(self, now_ns: int) -> None:
         standby, before = self._standby, self._engine.identity
@@ -311,7 +311,7 @@ class PackageSwaps:
             change, self._candidate = self._candidate.change, None
         refused = " ".join(why.split())[:500]
         self._note({"refused": refused, "asked_for": change.package, "asked_by": change.asked_by})
-        change.on_done(None, refused)
+        self._delivery.tell(change.on_done, None, refused)
 
     def _note(self, detail: Mapping[str, Scalar]) -> None:
         judges = self._engine.identity

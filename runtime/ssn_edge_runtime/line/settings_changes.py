@@ -121,7 +121,7 @@ class SettingsChanges:
                 },
             )
         self._on_settings(settings, change.recipe)
-        change.on_done(None)
+        self._delivery.tell(change.on_done, None)
 
     def worker_gone(self) -> None:
         """The worker was reaped: what it was told of is not in force, and is told once more."""
@@ -142,9 +142,9 @@ class SettingsChanges:
             changes.insert(0, self._told)
             self._told = None
         for change in changes:
-            change.on_done("the line ended")
+            self._delivery.tell(change.on_done, "the line ended")
 
     def _refused(self, change: SettingsChange, why: str) -> None:
         detail = " ".join(why.split())[:500]
         self._delivery.note(EventKind.SETTINGS, {"refused": detail})
-        change.on_done(detail)
+        self._delivery.tell(change.on_done, detail)

@@ -85,8 +85,10 @@ class Workers:
     def look_after(self, now_ns: int) -> None:
         """Kill what hangs, start what is due."""
         for worker in self.all:
-            if (why := worker.trouble(now_ns)) is not None:
-                self._kill(worker, why)
+            if worker.trouble(now_ns) is not None:
+                self._readable(worker)  # a slow disk may have kept us from hearing its pulse
+                if (why := worker.trouble(monotonic_ns())) is not None:
+                    self._kill(worker, why)
             if worker.is_undead(now_ns):
                 if self._is_keeper(worker):
                     self._give_up_keeper(f"{worker.ending}, and a driver holds its process")

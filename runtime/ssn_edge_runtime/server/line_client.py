@@ -7,6 +7,7 @@ for a few times a second at most, however many clients want it.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from time import monotonic, monotonic_ns
 
 from ssn_edge_runtime.decision import Reason, Verdict
 from ssn_edge_runtime.server.answers import Refusal
+from ssn_edge_runtime.verdict_codes import verdict_code
 
 MOST_TRIGGERS = 8
 """At a time: the control socket has room for others as well."""
@@ -25,6 +27,8 @@ RECIPE_S = 10.0
 ANSWER_GRACE_S = 0.5
 """Beyond the line's deadline; each trigger is answered by then, or the line does not answer."""
 LONGEST_ANSWER = 1 << 18
+_WORD = re.compile(r"(?![@%])[!-~]{1,256}")
+"""As a part's id stands in a line of the control socket: with @ or % it would be another thing."""
 
 
 class LineClient:
@@ -56,6 +60,8 @@ class LineClient:
             Refusal: It made no part, or the verdict came too late to count.
         """
         words = ["trigger", str(trigger_id)]
+        if part_id is not None and not _WORD.fullmatch(part_id):
+            raise Refusal(422, Reason.NO_FRAME, "a part's id is one word, without @ or % in front")
         words += [] if part_id is None else [part_id]
         words += [] if camera is None else [f"@{camera}"]
         words += [] if recipe is None else [f"%{recipe}"]
@@ -146,7 +152,10 @@ def _verdict_of(line: str, trigger_id: int) -> tuple[Verdict, Reason]:
         if words[1] == "none":
             raise Refusal(503, Reason.MISSED_TRIGGER, words[2].replace("_", " "))
         try:
-            return Verdict(words[1]), Reason(words[2])
+            verdict, reason = Verdict(words[1]), Reason(words[2])
         except ValueError:
             pass
+        else:
+            if words[3] == f"0x{int(verdict_code(verdict)):04X}":
+                return verdict, reason
     raise Refusal(500, Reason.INVALID_OUTPUT, "the line's answer is none to this trigger")

@@ -91,9 +91,10 @@ class GroupSync:
 
     def wrote(self, position: Position, *, is_synced: bool) -> None:
         """A line was appended; called by the one thread that writes, once the line is there."""
-        self._position = position
+        # In this order: a sync that begins in between must not take the line for one that is safe.
         if not is_synced and self._dirty_since_ns is None:
             self._dirty_since_ns = monotonic_ns()
+        self._position = position
 
     def begin_segment(self, fd: int) -> None:
         """Go on with another file; the one before is synced first, and closed."""

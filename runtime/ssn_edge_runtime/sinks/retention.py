@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError, StorageError
@@ -135,7 +135,7 @@ def plan_retirement(
                 policy.max_age_s is not None
                 and is_clock_trusted
                 and begun is not None
-                and now - begun > timedelta(seconds=policy.max_age_s)
+                and (now - begun).total_seconds() > policy.max_age_s
             )
             is_too_much = policy.max_bytes is not None and total - size > policy.max_bytes
             if not is_old and not is_too_much:

@@ -123,6 +123,7 @@ class Supervisor:
         self._file_state: tuple[int, int, int] | None = None
         self._is_halt_told = False
         self._told_s = -STATUS_EVERY_S
+        self._told_heat_s: float | None = None
         self._counts = {each.value: 0 for each in Verdict}
         self._is_counting_complete = True
         self._opened = ExitStack()
@@ -276,9 +277,13 @@ class Supervisor:
         if health is None:
             return None
         hot = health.overheated(self._line.max_temperature_c)
-        age_s = self._clock() - health.monotonic_s
-        if hot is None and health.temperatures_c and age_s > STALE_HEALTH_S:
-            hot = f"the device's sensors have not answered for {age_s:.0f} s"
+        if health.temperatures_c:
+            self._told_heat_s = health.monotonic_s
+        if hot is None and self._told_heat_s is not None:
+            # Silent, or without a number where there was one: no proof that it is cool.
+            age_s = self._clock() - self._told_heat_s
+            if age_s > STALE_HEALTH_S:
+                hot = f"the device's sensors have not answered for {age_s:.0f} s"
         return None if hot is None else unknown(Reason.OVERHEATED, hot)
 
     def _limits(self) -> LineSettings:

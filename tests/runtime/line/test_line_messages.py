@@ -22,6 +22,7 @@ from ssn_edge_runtime.line.messages import (
 from ssn_edge_runtime.line.wall_clock import WallClock
 from ssn_edge_runtime.line.worker_process import SECOND_NS, RestartBudget, WorkerLimits
 from ssn_edge_runtime.line.zone_limits import ZoneLimits
+from ssn_edge_runtime.sound_decision import is_sound
 
 IDENTITY = JudgeIdentity("ab" * 32, "fp32", "simulated", "cd" * 32, 0.0, 50.0)
 GOOD = Decision(Verdict.PASS, Reason.NONE, score=0.1, raw_score=-2.0, threshold=0.0)
@@ -49,6 +50,19 @@ def test_a_decision_comes_over_as_it_was_sent() -> None:
     )
     came, count = decision_from(result(decision_fields(decision)).inner("decision"))
     assert (decision_fields(came), count) == (decision_fields(decision), 1)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**63, -(2**63) - 1])
+def test_a_number_that_no_clock_and_no_database_holds_is_a_message_error(number: int) -> None:
+    message = decode(encode("frame", {"exposed_ns": number}))
+    with pytest.raises(MessageError, match="64 bit"):
+        message.whole_or_none("exposed_ns")
+    if abs(number) > 2**64:
+        with pytest.raises(MessageError, match="finite"):
+            message.number("exposed_ns")
+        decision, _ = checked_decision(result(decision_fields(GOOD) | {"score": number}), IDENTITY)
+        assert (decision.verdict, decision.reason) == ("unknown", "invalid_output")
+        assert not is_sound(replace(GOOD, score=number))
 
 
 @given(packet=st.binary(max_size=80) | JSON.map(lambda each: json.dumps(each).encode()))

@@ -49,6 +49,14 @@ def size(output: Path) -> int:
     return sum(path.stat().st_size for path in journal_files(output))
 
 
+def test_an_age_beyond_all_clocks_keeps_everything(
+    output: Path, make_record: MakeRecord, key: DeviceKey
+) -> None:
+    fill(output, make_record, 50, key)
+    for age_s in (1e300, float("inf")):
+        assert plan_retirement(output, RetentionPolicy(max_age_s=age_s), key.public) is None
+
+
 def test_the_oldest_segments_go_until_the_rest_fits(
     output: Path, make_record: MakeRecord, key: DeviceKey
 ) -> None:

@@ -155,6 +155,24 @@ def test_sensors_that_hang_are_no_proof_of_a_cool_device(tmp_path: Path) -> None
     assert decision.detail == "the device's sensors have not answered for 60 s"
 
 
+def test_sensors_that_tell_no_more_are_no_proof_of_a_cool_device(tmp_path: Path) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("41000")
+    now_s = [1000.0]
+    reader = HealthReader(root=tmp_path, clock=lambda: now_s[0])
+    health = HealthSampler(reader, every_s=0.01)
+    with Supervisor(WithoutSettings(), health=health, clock=lambda: now_s[0]) as supervisor:
+        assert supervisor.inhibit() is None
+        (zone / "temp").unlink()  # a driver that is gone; the sampler goes on looking
+        while health.latest.temperatures_c:
+            time.sleep(0.01)
+        assert supervisor.inhibit() is None  # one look that failed is none yet
+        now_s[0] += 60
+        found = supervisor.inhibit()
+    assert found == ("overheated", "the device's sensors have not answered for 60 s")
+
+
 def settings_with(image: float, **changes: Any) -> DeviceSettings:
     own = Fitted(Thresholds(image, 9.0), "fake", ENGINE)
     return replace(DeviceSettings(PACKAGE_ID, {"fp32": own}), **changes)

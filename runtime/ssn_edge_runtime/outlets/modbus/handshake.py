@@ -52,9 +52,12 @@ class GiveTrigger:
 
     Args:
         line_id: Never given before.
+        recipe: What its part is judged by, as the PLC was told; "" for the general settings, None
+            for whatever the line is told.
     """
 
     line_id: int
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +227,9 @@ class Handshake:
             self._drop(0)
         line_id = self._epoch * IDS + plc_id
         self._parts.append(_Part(line_id, now_ns + self._deadline_ns))
-        return [GiveTrigger(line_id)]
+        # By name: somebody else may give the line another recipe, and the PLC would not know.
+        recipe = (self._wanted_recipe() or "") if self._written.recipe else None
+        return [GiveTrigger(line_id, recipe)]
 
     def _has_epoch_for(self, plc_id: int) -> bool:
         """Whether an id can be given that was never given before."""

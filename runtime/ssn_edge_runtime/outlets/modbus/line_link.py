@@ -48,6 +48,8 @@ class LineLink:
         for order in orders:
             if isinstance(order, GiveTrigger):
                 line = f"trigger {order.line_id}"
+                if order.recipe is not None:
+                    line += f" %{order.recipe}"
             else:
                 line = "recipe" if order.name is None else f"recipe {order.name}"
             self._writer.write(line.encode() + b"\n")

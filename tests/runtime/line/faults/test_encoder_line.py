@@ -16,9 +16,11 @@ from fault_plan import Plan
 from test_ends import QUIET, events, make_authority, run_beside, verdicts
 
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.line.answers import Answer
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.control import ControlSocket
 from ssn_edge_runtime.line.encoder import EncoderRules
+from ssn_edge_runtime.line.status import LastVerdict
 from ssn_edge_runtime.sinks import Journal
 
 MS = 1_000_000
@@ -148,6 +150,44 @@ def test_an_encoder_that_is_not_to_be_believed_withholds_what_waits(
         is_after = what == "reset" and planned.exposed_ns(trigger_id - 1) >= before[0]
         assert is_after or given_ns < before[0] + slack_ns
     assert len(gate.accepted) + len(withheld) == passed(tmp_path)
+
+
+def test_a_pass_whose_signal_was_withheld_is_none_when_it_is_asked_for_again(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    planned = simulated_line.plan(1, **QUIET)
+    rules = replace(OPTIONS.rules, deadline_ns=20_000 * MS)  # it has its time still
+    told: dict[int, list[Answer]] = {}
+    shown: list[LastVerdict | None] = []
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, planned, replace(OPTIONS, rules=rules))
+        belt = Belt(authority.encoder)
+
+        def ask(trigger_id: int, at_ns: int | None = None) -> Answer:
+            answer = authority.ask(trigger_id, at_ns=at_ns).result(5)
+            told.setdefault(trigger_id, []).append(answer)
+            return answer
+
+        def drive() -> None:
+            for _ in range(50):
+                part = (monotonic_ns() - planned.start_ns) // planned.interval_ns + 1
+                sleep(max(0, planned.triggered_ns(part) - monotonic_ns()) / 1e9)
+                if ask(part + 1, planned.triggered_ns(part)).is_pass:
+                    break
+            belt.is_read = False  # before it is at the ejector
+            sleep(2 * RULES.silent_ns / 1e9 + 0.2)
+            shown.append(authority.status().last)
+            ask(part + 1)
+
+        with belt.moving():
+            run_beside(authority, drive)
+    first, again = told[max(told)]
+    withheld = [event["detail"]["sequence"] for event in events(tmp_path, "withheld")]  # type: ignore[index]
+    assert first.is_pass
+    assert first.sequence in withheld
+    assert (again.is_pass, again.detail) == (False, "passed, but the signal was withheld")
+    assert shown[0] is not None
+    assert (shown[0].sequence, shown[0].is_accepted) == (first.sequence, False)
 
 
 def test_without_a_reading_no_pass_is_given_and_its_answer_is_unknown(

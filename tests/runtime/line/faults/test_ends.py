@@ -135,6 +135,32 @@ def test_a_worker_that_dies_more_often_than_its_budget_ends_the_line_in_error(
     assert gate.accepted == []
 
 
+def test_no_worker_is_killed_because_the_authority_itself_could_not_listen(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    """A disk that does not answer for longer than a pulse, while a trigger is written down."""
+    planned = simulated_line.plan(1, **QUIET)
+    reads, writes = os.pipe()
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, planned)
+
+        def stall() -> None:
+            os.read(reads, 1)
+            sleep(2 * simulated_line.BEAT_MS / 1e3)
+
+        authority.watch(reads, stall)
+
+        def drive() -> None:
+            for _ in range(6):
+                os.write(writes, b"x")
+                sleep(3 * simulated_line.BEAT_MS / 1e3)
+
+        run_beside(authority, drive)
+    os.close(reads)
+    os.close(writes)
+    assert events(tmp_path, "worker_restart") == []
+
+
 class FullDisk:
     """A journal that takes so many records, and then none."""
 
@@ -415,6 +441,32 @@ def test_what_inhibits_turns_a_pass_into_unknown(tmp_path: Path, nothing_is_left
     assert not [record for record in records if record["verdict"] == "pass"]
     assert "overheated" in {record["reason"] for record in records}
     assert gate.accepted == []
+
+
+def test_a_pass_is_not_told_once_whoever_hears_of_records_took_the_rest_of_its_time(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    planned = simulated_line.plan(1, **QUIET)
+    told: list[tuple[Answer, int]] = []
+    with Journal(tmp_path) as journal:
+        authority = make_authority(journal, planned, on_record=lambda record: sleep(0.1))
+
+        def drive() -> None:
+            for trigger_id in range(1, 9):
+                part = (monotonic_ns() - planned.start_ns) // planned.interval_ns + 2
+                at_ns = planned.triggered_ns(part)
+                sleep(max(0, at_ns - monotonic_ns()) / 1e9)
+                authority.trigger(
+                    trigger_id,
+                    at_ns=at_ns,
+                    on_answer=lambda answer: told.append((answer, monotonic_ns())),
+                )
+                sleep(0.3)
+
+        run_beside(authority, drive)
+    assert any(record["verdict"] == "pass" for record in verdicts(tmp_path))
+    assert len(told) == 8
+    assert not [answer for answer, _ in told if answer.is_pass]
 
 
 def test_a_trigger_after_the_end_is_refused_at_once(tmp_path: Path, nothing_is_left: None) -> None:

@@ -247,6 +247,7 @@ class Line:
         (b"8 pass none 0x5AA5\n", 0.0, 500, Reason.INVALID_OUTPUT),
         (b"7 pass none", 0.0, 503, Reason.RESTART),
         (b"7 good none 0x5AA5\n", 0.0, 500, Reason.INVALID_OUTPUT),
+        (b"7 pass none 0xA55A\n", 0.0, 500, Reason.INVALID_OUTPUT),
         (b"7 none the_line_is_Halted 0x0000\n", 0.0, 503, Reason.MISSED_TRIGGER),
         (b"", 0.0, 503, Reason.RESTART),
         (b"\xff\xff\n", 0.0, 500, Reason.INVALID_OUTPUT),
@@ -263,6 +264,19 @@ def test_what_is_no_timely_pass_of_this_trigger_is_none(
     finally:
         line.close()
     assert (caught.value.status, caught.value.reason) == (status, reason)
+
+
+@pytest.mark.parametrize("part_id", ["%steel", "@left", "a b", "a\ntrigger 8", "", "\u00e4"])
+def test_a_part_s_name_is_never_taken_for_a_camera_a_recipe_or_another_trigger(
+    tmp_path: Path, part_id: str
+) -> None:
+    line = Line(tmp_path / "c", b"7 pass none 0x5AA5\n")
+    try:
+        with pytest.raises(Refusal) as caught:
+            LineClient(tmp_path / "c", deadline_ms=5000).trigger(7, part_id, None)
+    finally:
+        line.close()
+    assert caught.value.status == 422
 
 
 def test_the_state_is_asked_for_a_few_times_a_second_however_many_want_it(tmp_path: Path) -> None:

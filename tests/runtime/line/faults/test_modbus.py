@@ -341,6 +341,26 @@ def test_a_plc_chooses_a_recipe_by_its_number_in_the_order_of_names(
     assert recipes == [None, "brass", "steel", "brass", None]
 
 
+def test_a_plc_s_parts_are_judged_by_its_recipe_whoever_gives_the_line_another(
+    tmp_path: Path, nothing_is_left: None, package_path: Path, settings_path: Path
+) -> None:
+    more = ("--settings", str(settings_path), "--engine", "onnxruntime-cpu")
+    with line_for_plc(tmp_path, package_path, *more) as (_, port), Plc(port) as plc, plc.beating():
+        plc.begin()
+        for plc_id, (number, other) in enumerate(((1, "steel"), (GENERAL_SETTINGS, "steel")), 1):
+            plc.write("recipe", number)
+            plc.wait_for("recipe_answer", number)
+            with socket.socket(socket.AF_UNIX) as somebody:
+                somebody.connect(str(tmp_path / "out" / "control.sock"))
+                somebody.settimeout(10)
+                somebody.sendall(f"recipe {other}\n".encode())
+                assert somebody.recv(100) == f"recipe {other}\n".encode()
+            assert plc.status["recipe_answer"] == number
+            plc.trigger(plc_id)
+            plc.write("acked_id", plc_id)
+    assert [each["recipe"] for each in verdicts(tmp_path / "out")] == ["brass", None]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

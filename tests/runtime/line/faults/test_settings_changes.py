@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -219,6 +221,64 @@ def test_a_part_in_flight_keeps_its_recipe_when_the_line_is_told_of_another(
             assert record["threshold"] == held
     judged = [each for each in verdicts.values() if each["raw_score"] is not None]
     assert {each["recipe"] for each in judged} == {None, "lenient"}
+
+
+class Interleaved(deque[Any]):
+    """Another thread gives a word just when the line has seen that there is none."""
+
+    give: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_given = threading.Event()
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        give = self.give
+        if give is not None and not count:
+            self.give = None
+            self.is_given.clear()
+            threading.Thread(target=give).start()
+            self.is_given.wait(0.3)  # it may have to wait until the line has done what follows
+        return count
+
+
+def test_a_word_that_comes_while_the_line_looks_for_one_is_not_forgotten(
+    tmp_path: Path,
+    nothing_is_left: None,
+    versions: Versions,
+    line: Callable[..., Authority],
+) -> None:
+    authority = line(trigger=TriggerKind.SOFTWARE)
+    authority._changes = words = Interleaved()
+    given = 0
+
+    def work() -> None:
+        nonlocal given
+        told = threading.Event()
+
+        def give() -> None:
+            nonlocal given
+            given += 1
+            recipe = "lenient" if given % 2 else None
+            authority.use_settings(None, recipe, on_done=lambda refusal: None)
+            words.is_given.set()
+            until_s = monotonic() + 0.05
+            while authority._ledger.recipe == (recipe or "") and monotonic() < until_s:
+                pass  # at the very moment at which it would be forgotten
+            authority.trigger(given)
+            told.set()
+
+        for _ in range(10):
+            told.clear()
+            words.give = give
+            assert told.wait(10)
+            threading.Event().wait(0.2)
+
+    while_running(authority, work)
+    lines = simulated_line.read_lines(tmp_path / "out")
+    recipes = {each["trigger_id"]: each["recipe"] for each in lines if each["kind"] == "verdict"}
+    assert recipes == {number: "lenient" if number % 2 else None for number in range(1, given + 1)}
 
 
 def test_a_record_stands_behind_the_event_that_names_its_settings(

@@ -15,6 +15,7 @@ from test_command import start_line, wait_until_judging
 from test_ends import QUIET, events, run_beside, verdicts
 
 from ssn_edge_runtime.decision import Reason
+from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.camera import Camera
 from ssn_edge_runtime.line.frame_desk import FrameDesk
@@ -137,6 +138,26 @@ def test_an_id_of_one_camera_s_part_is_never_answered_with_another_camera_s_verd
     assert [verdict is None for verdict, _ in told] == [False, True, False, True]
     assert "another part's" in told[1][1]
     assert "which the fast one saw" in told[3][1]
+
+
+def test_an_id_of_one_part_is_never_answered_with_the_verdict_of_a_part_of_another_name(
+    tmp_path: Path, nothing_is_left: None
+) -> None:
+    told: list[tuple[object, str]] = []
+    with Journal(tmp_path) as journal:
+        authority = make_line(journal, simulated_line.options(), work_ms=1)
+
+        def drive() -> None:
+            for part_id in ("part-a", "part-b", None, "part-a"):
+                answer = authority.ask(17, part_id, camera="fast").result(5)
+                told.append((answer.verdict, answer.detail))
+            with pytest.raises(ConfigError, match="63 bit"):
+                authority.trigger(2**63)
+
+        run_beside(authority, drive)
+    assert [record["part_id"] for record in verdicts(tmp_path)] == ["part-a"]
+    assert [verdict is None for verdict, _ in told] == [False, True, False, False]
+    assert told[1][1] == "this id is another part's, which is called part-a"
 
 
 def test_the_command_takes_several_cameras_and_triggers_name_theirs(
