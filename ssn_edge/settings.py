@@ -246,7 +246,7 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """Whose packages and settings `ssn-edge run` and `verify` take."""
+    """Whose packages and settings may run."""
 
     keys: str = field(
         default="",

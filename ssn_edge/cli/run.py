@@ -21,6 +21,7 @@ from ssn_edge.cli.options import (
     TrustOption,
     parse_share,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
@@ -278,14 +279,10 @@ def run(
     --page-tokens page-tokens.json --page-signing-key page.key
     """
     with reporting(context) as out:
-        from ssn_edge.trust import find_trust
-
-        whole_project = project_settings()
-        trusted = find_trust(
-            whole_project.trust,
-            keys=trust,
+        trusted = whom_to_trust(
+            trust,
             is_required=require_signature,
-            output=output or Path(whole_project.run.output),
+            output=output,
             allows_older=allow_older,
             minimum_serial=minimum_serial,
         )
@@ -341,15 +338,17 @@ def run(
         from ssn_edge.line import run_package
         from ssn_edge.line_request import LineRequest
         from ssn_edge.line_settings import deadline_ms_of
-        from ssn_edge.project import find_package, find_settings
+        from ssn_edge.packages import find_in_force
         from ssn_edge_runtime.outlets.page.options import page_options
         from ssn_edge_runtime.supervision import Overrides
 
-        project = whole_project.run
-        in_force = find_settings(settings, default=Path(project.settings))
+        project = project_settings().run
+        judge, in_force = find_in_force(
+            package, settings, default=Path(project.settings), on_message=out.say
+        )
         request = LineRequest(
             device=tuple(device) if device else project.device,
-            package=find_package(package),
+            package=judge,
             output=output or Path(project.output),
             keep=keep or project.keep,
             engine=engine or project.engine,
