@@ -290,6 +290,12 @@ def _refused_key(keys: TrustedKeys, key_id: str) -> str:
     return ""
 
 
+def _settings_alone(keys: TrustedKeys, key_id: str) -> str:
+    if key_id not in keys.settings_only:
+        return ""
+    return f"signed by key {keys.name_of(key_id)!r}, which is trusted for device settings alone"
+
+
 def _looked_at(
     keys: TrustedKeys,
     package_id: str,
@@ -299,7 +305,7 @@ def _looked_at(
     reports = []
     for each in signatures:
         name = keys.name_of(each.key_id)
-        refusal = _refused_key(keys, each.key_id)
+        refusal = _refused_key(keys, each.key_id) or _settings_alone(keys, each.key_id)
         if not refusal:
             message = package_message(package_id, each.serial, each.signed_at)
             if not keys.keys[each.key_id].verifies(bytes.fromhex(each.value), message):
