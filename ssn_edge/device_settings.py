@@ -17,6 +17,7 @@ from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.settings import DeviceSettings, Fitted, Recipe
 from ssn_edge_runtime.settings_store import SettingsStore
 from ssn_edge_runtime.supervision import ShiftCalendar
+from ssn_edge_runtime.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class SettingsChange:
         risk: What the thresholds promise of good parts; None for those that a person sets.
         caught: What they promise of defects; likewise.
         zone: A part of the frame with thresholds of its own; None for no change of one.
+        trust: Who must have signed the package; None takes it signed or not.
     """
 
     package: Path
@@ -58,6 +60,7 @@ class SettingsChange:
     risk: Risk | None = None
     zone: ZoneChange | None = None
     caught: Caught | None = None
+    trust: Trust | None = None
 
 
 def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSettings:
@@ -76,7 +79,10 @@ def change_settings(store: SettingsStore, change: SettingsChange) -> DeviceSetti
         StorageError: The disk does not take them.
     """
     with Inspector.open(
-        change.package, engine=change.engine, precision=change.precision
+        change.package,
+        engine=change.engine,
+        precision=change.precision,
+        trust=None if change.trust is None else change.trust.for_a_trial(),
     ) as inspector:
         return change_settings_with(inspector, store, change)
 

@@ -1,22 +1,22 @@
 """The packages that a device has had, each with the settings that went with it: use, list, go back.
 
 The file in force is replaced in one step, as ``settings.json`` is; what was in force lies beside
-it in ``packages/``, with ``history.json``.
+it in ``packages/``, with ``history.json``. A change of both is written down whole before its first
+step, in ``part.ssn.next.json``: whoever finds that file takes the steps that are left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ssn_edge_runtime.errors import ConfigError, PackageError, SourceError
-from ssn_edge_runtime.files import write_whole
+from ssn_edge.line_talk import OnMessage, have_line_take
+from ssn_edge.project import find_package, find_settings
+from ssn_edge_runtime.errors import ConfigError, PackageError, StorageError
+from ssn_edge_runtime.files import locked, sync_folder, write_whole
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.settings_store import SettingsStore
 from ssn_edge_runtime.strict_json import Fields, canonical_json
@@ -24,13 +24,10 @@ from ssn_edge_runtime.trust import Trust
 
 FOLDER = "packages"
 HISTORY_NAME = "history.json"
+NEXT_SUFFIX = ".next.json"
+LOCK_NAME = ".packages.lock"
 HISTORY_SCHEMA = 1
 PACKAGES_KEPT = 10
-ANSWER_S = 300.0
-"""Opening an engine takes its time; see the unit's start timeout."""
-LOOK_S = 0.5
-
-OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,7 @@ class PackageStore:
         self.path = path
         self.settings = SettingsStore(settings)
         self.folder = path.parent / FOLDER
+        self._next = self.folder / f"{path.name}{NEXT_SUFFIX}"
 
     def history(self) -> tuple[KeptPackage, ...]:
         """What was in force, oldest first; the last one is.
@@ -71,7 +69,9 @@ class PackageStore:
         Raises:
             ConfigError: It cannot be read.
         """
-        path = self.folder / HISTORY_NAME
+        return self._read(self.folder / HISTORY_NAME)
+
+    def _read(self, path: Path) -> tuple[KeptPackage, ...]:
         if not path.exists():
             return ()
         try:
@@ -121,37 +121,94 @@ class PackageStore:
         )
         return self._put(package, package_id, version, note, control, on_message)
 
-    def roll_back(
+    def put(
         self,
-        to: int | None = None,
-        *,
+        wanted: KeptPackage,
         note: str = "",
         control: Path | None = None,
         on_message: OnMessage = lambda message: None,
     ) -> KeptPackage:
-        """Bring a package and its settings back, together, as they were.
+        """Put a package of the history in force again, with its settings, as they were.
 
         Args:
-            to: Its number in the history, from 1; None for the one before.
+            wanted: Which; see `wanted`.
             note: Why, for people.
             control: As `use` takes it.
             on_message: As `use` takes it.
 
         Raises:
+            PackageError: It cannot be used, or the line refused it or went back.
+            ConfigError: Settings or history cannot be used.
+            SourceError: No line answers on the socket.
+            StorageError: It cannot be written.
+        """
+        return self._put(
+            self.kept_file(wanted),
+            wanted.package_id,
+            wanted.settings_version,
+            note,
+            control,
+            on_message,
+        )
+
+    def is_begun(self, wanted: KeptPackage) -> bool:
+        """Whether a package is in force, or will be once its change is finished."""
+        try:
+            with Package.open(self.path) as opened:
+                return self._next.exists() or opened.package_id == wanted.package_id
+        except PackageError:
+            return True
+
+    def wanted(self, to: int | None = None) -> KeptPackage:
+        """The package of the history to go back to; see `package_rollback.roll_back`.
+
+        Args:
+            to: Its number, from 1; None for the one before.
+
+        Raises:
             ConfigError: There is none such.
         """
-        history = self.history()
+        self.finish()
+        history = self._with_what_is_in_force(self.history())
         number = len(history) - 1 if to is None else to
         if not 1 <= number <= len(history):
             raise ConfigError(
                 f"{self.folder}: there is no package {number} to go back to; {len(history)} are in "
                 "the history: ssn-edge package list"
             )
-        wanted = history[number - 1]
-        kept = self.folder / wanted.file
-        return self._put(
-            kept, wanted.package_id, wanted.settings_version, note, control, on_message
-        )
+        return history[number - 1]
+
+    def kept_file(self, entry: KeptPackage) -> Path:
+        """Where a package of the history lies."""
+        return self.folder / entry.file
+
+    def kept_settings(self, entry: KeptPackage) -> Path | None:
+        """The settings that were in force with it; None for its own thresholds.
+
+        Raises:
+            ConfigError: They are no longer kept.
+        """
+        if entry.settings_version is None:
+            return None
+        path = self.settings.kept(entry.settings_version)
+        if not path.exists():
+            raise ConfigError(f"{path}: is no longer kept, and it went with this package")
+        return path
+
+    def finish(self) -> KeptPackage | None:
+        """Take the steps that are left of a change that was cut short; what is in force since.
+
+        Returns:
+            None where no change was cut short.
+
+        Raises:
+            ConfigError: What is to be in force cannot be found.
+            StorageError: It cannot be written.
+        """
+        if not self._next.exists():
+            return None
+        with self._lock():
+            return self._finish()
 
     def _put(
         self,
@@ -162,104 +219,131 @@ class PackageStore:
         control: Path | None,
         on_message: OnMessage,
     ) -> KeptPackage:
-        history = self.history()
-        settings = None if version is None else self.settings.kept(version)
-        if settings is not None and not settings.exists():
-            raise ConfigError(f"{settings}: is no longer kept, and it went with this package")
-        if not history and self.path.exists():
-            history = (self._kept(self.path, self._version(), ""),)
-        entry = self._kept(package, version, note)
+        self.finish()
+        entry = _entry_of(package, version, note)
         if entry.package_id != package_id:
             raise PackageError(f"{package}: is another package than it was; look at the disk")
+        settings = self.kept_settings(entry)
+        self._keep(package, entry)
+        if version is None:
+            self.settings.current()  # one that cannot be read is not thrown away
         if control is not None:
             file = (self.folder / entry.file).absolute()
             have_line_take(control, file, settings, package_id, on_message)
-        # Settings first: with those of another package a start is refused, which rejects all.
-        if version is not None:
-            self.settings.roll_back(version)
-        elif self.settings.path.exists():
-            self.settings.current()  # one that cannot be read is not thrown away
-            self.settings.path.unlink()
-        write_whole(self.path, (self.folder / entry.file).read_bytes(), durable=True)
-        self._write((*history, entry))
+        with self._lock():
+            self._finish()
+            history = self._with_what_is_in_force(self.history())
+            if history and not self.kept_file(history[-1]).exists():
+                self._keep(self.path, history[-1])
+            write_whole(self._next, _document((*history, entry)), durable=True)
+            self._finish()
         return entry
 
-    def _version(self) -> int | None:
-        current = self.settings.current()
-        return None if current is None else current.version
+    def _finish(self) -> KeptPackage | None:
+        """Each step may be taken again. Rename last: from then on there is nothing left to do."""
+        history = self._read(self._next)
+        if not history:
+            return None
+        entry = history[-1]
+        settings = self.kept_settings(entry)
+        data = self._content(entry)
+        # A start in between that does not come by here must be refused, which rejects all: a
+        # package with the settings of another one is, a package without any judges.
+        if settings is not None:
+            self.settings.roll_back(entry.settings_version)
+        if not (self.path.exists() and self.path.read_bytes() == data):
+            write_whole(self.path, data, durable=True)
+        if settings is None:
+            self.settings.path.unlink(missing_ok=True)
+        try:
+            if settings is None:
+                sync_folder(self.settings.path.parent)
+            self._next.replace(self.folder / HISTORY_NAME)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise StorageError(f"{self._next} cannot be renamed: {error.strerror}") from error
+        self._retire(history)
+        return entry
 
-    def _kept(self, package: Path, version: int | None, note: str) -> KeptPackage:
-        with Package.open(package) as opened:
-            package_id = opened.package_id
-        name = f"{package_id[:16]}.ssn"
-        data = package.read_bytes()
-        target = self.folder / name
+    def _content(self, entry: KeptPackage) -> bytes:
+        path = self.kept_file(entry)
+        try:
+            with Package.open(path) as opened:
+                if opened.package_id == entry.package_id:
+                    return path.read_bytes()
+        except OSError as error:
+            raise PackageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise PackageError(f"{path}: is another package than it was; look at the disk")
+
+    def _with_what_is_in_force(self, history: tuple[KeptPackage, ...]) -> tuple[KeptPackage, ...]:
+        """The history with its end as it is now: settings change, and files come by hand."""
+        try:
+            current = self.settings.current()
+            version = None if current is None else current.version
+            with Package.open(self.path) as opened:
+                package_id = opened.package_id
+        except (ConfigError, PackageError):
+            return history  # what cannot be read never judged
+        if current is not None and current.package_id != package_id:
+            return history
+        if history and history[-1].package_id == package_id:
+            return (*history[:-1], replace(history[-1], settings_version=version))
+        return (*history, _entry_of(self.path, version, ""))
+
+    def _keep(self, package: Path, entry: KeptPackage) -> None:
+        data, target = package.read_bytes(), self.kept_file(entry)
         if not (target.exists() and target.read_bytes() == data):
             write_whole(target, data, durable=True)
-        put_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return KeptPackage(package_id, name, version, put_at, note)
 
-    def _write(self, history: tuple[KeptPackage, ...]) -> None:
-        history = history[-PACKAGES_KEPT:]
-        document = {"schema": HISTORY_SCHEMA, "packages": [asdict(each) for each in history]}
-        write_whole(self.folder / HISTORY_NAME, canonical_json(document) + b"\n", durable=True)
+    def _retire(self, history: tuple[KeptPackage, ...]) -> None:
         named = {each.file for each in history}
         for path in self.folder.glob("*.ssn"):
             if path.name not in named:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.folder / LOCK_NAME)
 
-def have_line_take(
-    control: Path,
-    package: Path,
+
+def find_in_force(
+    package: Path | None,
     settings: Path | None,
-    package_id: str,
+    *,
+    default: Path,
     on_message: OnMessage = lambda message: None,
-) -> None:
-    """Have a line that runs take a package, and wait until it has proved itself there.
+) -> tuple[Path, Path | None]:
+    """The package that is meant and its settings, once a change that was cut short is finished.
+
+    Args:
+        package: The one named; None for the one in this directory.
+        settings: Those named; None for the default, if they are there.
+        default: Where settings are.
+        on_message: Told what was finished.
 
     Raises:
-        PackageError: The line refused it, or went back to the one before.
-        SourceError: No line answers.
-        ConfigError: A path that a line of text cannot hold.
+        PackageError: There is none, or more than one to choose from.
+        ConfigError: There are no settings of that name, or the change cannot be finished.
+        StorageError: It cannot be written.
     """
-    words = ["package", str(package)] + ([] if settings is None else [str(settings.absolute())])
-    if any(len(word.split()) != 1 for word in words):
-        raise ConfigError(f"{package}: a line takes paths without blanks; move it")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as talk:
-            talk.settimeout(ANSWER_S)
-            talk.connect(str(control))
-            with talk.makefile("rw") as lines:
+    path = find_package(package)
+    if (path.parent / FOLDER / f"{path.name}{NEXT_SUFFIX}").exists():
+        entry = PackageStore(path, settings or default).finish()
+        if entry is not None:
+            on_message(f"{path}: finished the change to {entry.package_id[:16]} that was cut short")
+    return path, find_settings(settings, default=default)
 
-                def ask(text: str) -> str:
-                    lines.write(f"{text}\n")
-                    lines.flush()
-                    return lines.readline().strip()
 
-                answer = ask(" ".join(words))
-                if answer != f"package {package_id}":
-                    reason = answer.removeprefix("error: ") or "the line ended"
-                    raise PackageError(f"the line keeps its package: {reason}")
-                on_message(
-                    "the line judges with it; waiting until the new engine has proved itself"
-                )
-                while True:
-                    told = ask("package").split()
-                    if len(told) != 3 or told[1] != package_id:
-                        raise PackageError(
-                            "the line went back to the package before: the new engine failed; see "
-                            "the package events in its log"
-                        )
-                    if told[2] == "settled":
-                        return
-                    time.sleep(LOOK_S)
-    except OSError as error:
-        raise SourceError(
-            f"{control}: no line answers there ({error.strerror or error}); start one with "
-            "--control, or leave --control out where none runs"
-        ) from error
+def _entry_of(package: Path, version: int | None, note: str) -> KeptPackage:
+    with Package.open(package) as opened:
+        package_id = opened.package_id
+    put_at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return KeptPackage(package_id, f"{package_id[:16]}.ssn", version, put_at, note)
+
+
+def _document(history: tuple[KeptPackage, ...]) -> bytes:
+    packages = [asdict(each) for each in history[-PACKAGES_KEPT:]]
+    return canonical_json({"schema": HISTORY_SCHEMA, "packages": packages}) + b"\n"
 
 
 def _entry(item: object) -> KeptPackage:

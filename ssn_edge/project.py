@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssn_edge_runtime.errors import CheckpointError, ConfigError, PackageError
+
+if TYPE_CHECKING:
+    from ssn_edge_runtime.trust import Trust
 
 RUNS = "runs"
 CHECKPOINT_NAME = "checkpoint.safetensors"
@@ -85,8 +89,13 @@ def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
     return found[0]
 
 
-def are_for(settings: Path, package: Path) -> bool:
+def are_for(settings: Path, package: Path, trust: Trust | None = None) -> bool:
     """Whether device settings are for a package.
+
+    Args:
+        settings: Their file.
+        package: The package.
+        trust: Who must have signed it; None takes it signed or not.
 
     Raises:
         ConfigError: The settings cannot be read.
@@ -95,7 +104,7 @@ def are_for(settings: Path, package: Path) -> bool:
     from ssn_edge_runtime.package import Package
     from ssn_edge_runtime.settings_store import read_settings
 
-    with Package.open(package) as opened:
+    with Package.open(package, trust=trust) as opened:
         return read_settings(settings).package_id == opened.package_id
 
 

@@ -24,6 +24,7 @@ from ssn_edge_runtime.record import frame_sha256
 from ssn_edge_runtime.sources.base import DamagedFrame, Source
 from ssn_edge_runtime.sources.folder import FolderSource
 from ssn_edge_runtime.sources.video_file import VideoFileSource
+from ssn_edge_runtime.trust import Trust
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
@@ -43,6 +44,7 @@ class ReplayRequest:
         settings: This device's, for `package`; None for its own thresholds. Another package that it
             is compared with has its own.
         recipe: Which of their recipes.
+        trust: Who must have signed both packages; None takes them signed or not.
     """
 
     source: Path
@@ -52,6 +54,7 @@ class ReplayRequest:
     precision: str = "auto"
     settings: Path | None = None
     recipe: str | None = None
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ def replay(
         ConfigError: A source that is a camera, a comparison with something that is neither log nor
             package, or settings that are for another package or cannot be used.
         DatasetError: No pictures, or no log.
-        PackageError: Not a whole, unchanged package.
+        PackageError: Not a whole, unchanged package, or one that nobody who is trusted signed.
         EngineError: The engine cannot run here, or has no device certificate.
         CertificateError: It fails the self-test.
     """
@@ -183,6 +186,7 @@ def replay(
     other = request.against if log is None else None
     source = _source_of(pictures)
     is_evidence = pictures.name == EVIDENCE
+    trust = None if request.trust is None else request.trust.for_a_trial()
     judged: list[Judged] = []
     keys: list[PictureKeys] = []
     with ExitStack() as opened:
@@ -193,12 +197,15 @@ def replay(
                 precision=request.precision,
                 settings=request.settings,
                 recipe=request.recipe,
+                trust=trust,
             )
         )
         second = None
         if other is not None:
             second = opened.enter_context(
-                Inspector.open(other, engine=request.engine, precision=request.precision)
+                Inspector.open(
+                    other, engine=request.engine, precision=request.precision, trust=trust
+                )
             )
         for name, part_id, image in _frames(source):
             judged.append(

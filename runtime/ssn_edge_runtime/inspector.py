@@ -30,7 +30,8 @@ from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import read_settings
 
 if TYPE_CHECKING:
-    from ssn_edge_runtime.trust import Trust
+    from ssn_edge_runtime.trust import SignedBy, Trust
+    from ssn_edge_runtime.trust.later_note import LaterNote
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Inspector:
         )
         self._package = package
         self._trust: Trust | None = None
+        self._later_note: LaterNote | None = None
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -151,9 +153,17 @@ class Inspector:
                 inspector.self_test(limit=SELF_TEST_PICTURES)
             if trust is not None and package.signed_by is not None:
                 # Only now: a package that does not work here must not shut out the one before.
-                trust.take_package(package.manifest.name, package.signed_by)
-                # What comes later is a later decision.
+                trust.take_package(
+                    package.manifest.name,
+                    package.package_id,
+                    package.signed_by,
+                    has_settings=settings is not None,
+                )
+                # What comes later is a later decision, and parts must not wait for its note.
+                from ssn_edge_runtime.trust.later_note import LaterNote
+
                 inspector._trust = replace(trust, allows_older=False)
+                inspector._later_note = LaterNote()
             opened.pop_all()
         return inspector
 
@@ -232,6 +242,7 @@ class Inspector:
         Raises:
             ConfigError: They cannot be used or are for another package; the old ones stay in force.
             SignatureError: Nobody who is trusted signed them, or they are older than some before.
+            StorageError: Those before could not be noted as taken.
             EngineError: They were fitted on another engine, or for other precisions only.
             RuntimeError: The inspector is closed.
         """
@@ -240,6 +251,8 @@ class Inspector:
         if not isinstance(settings, DeviceSettings):
             folder = Path(settings).parent
             settings = read_settings(Path(settings))
+        if self._later_note is not None:
+            self._later_note.settle()
         signed_by = None if self._trust is None else self._trust.check_settings(settings)
         in_force = put_all_in_force(
             settings,
@@ -252,9 +265,17 @@ class Inspector:
             folder=folder,
             before=self._all_in_force,
         )
-        if self._trust is not None and signed_by is not None:
-            self._trust.take_settings(self._package_id, signed_by)
+        if signed_by is not None:
+            self._note_settings(signed_by)
         self._all_in_force = in_force
+
+    def _note_settings(self, signed_by: SignedBy) -> None:
+        trust = self._trust
+        assert trust is not None
+        if self._later_note is None:  # being opened: no part waits yet
+            trust.take_settings(self._package_id, signed_by)
+        else:
+            self._later_note.begin(lambda: trust.take_settings(self._package_id, signed_by))
 
     def note_taken(self) -> None:
         """Note what judges now as taken, where opening it did not (`Trust.notes_taken`).
@@ -266,9 +287,16 @@ class Inspector:
         if self._trust is None or self._package is None or self._package.signed_by is None:
             return
         self._trust = replace(self._trust, notes_taken=True)
-        self._trust.take_package(self._manifest.name, self._package.signed_by)
-        if self.settings is not None:
-            self._trust.take_settings(self._package_id, self._trust.check_settings(self.settings))
+        settings = self.settings
+        # Settings first: with its package, what was brought back is no longer let pass.
+        if settings is not None and (signed := self._trust.check_settings(settings)) is not None:
+            self._trust.take_settings(self._package_id, signed)
+        self._trust.take_package(
+            self._manifest.name,
+            self._package_id,
+            self._package.signed_by,
+            has_settings=settings is not None,
+        )
 
     def warm_up(self) -> None:
         """Run the engine once on a blank input: done at opening, and worth it after idle time.
@@ -379,6 +407,8 @@ class Inspector:
 
     def close(self) -> None:
         """Wait for a running call, then close engine and package; a second call does nothing."""
+        if self._later_note is not None:
+            self._later_note.close()
         with self._lock:
             self._is_closed = True
             self._engine.close()

@@ -101,7 +101,7 @@ class Package:
         manifest = manifest_from_json(data)
         _check_names(names, manifest)
         if trust is not None and signed_by is not None:
-            trust.refuse_older_package(manifest.name, signed_by)
+            trust.refuse_older_package(manifest.name, package_id, signed_by)
         package = cls(path, file, manifest, package_id, entries)
         package._signed_by = signed_by
         for name in names:

@@ -17,7 +17,11 @@ from ssn_edge_runtime.files import write_whole
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.settings_store import SettingsStore
 from ssn_edge_runtime.sinks.device_key import PUBLIC_SUFFIX
-from ssn_edge_runtime.trust.trusted_keys import REVOKED_NAME, TrustedKeys
+from ssn_edge_runtime.trust.trusted_keys import (
+    REVOKED_NAME,
+    SETTINGS_FOLDER,
+    TrustedKeys,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,12 @@ def make_backup(request: BackupRequest) -> Backup:
     project = read_settings(folder / SETTINGS_NAME)
     files: list[BackupFile] = []
 
-    def add(role: str, path: Path) -> None:
+    def add(role: str, path: Path, *, together: Path | None = None) -> None:
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-        files.append(BackupFile(role, _place(path, folder), data))
+        files.append(BackupFile(role, _place(path, folder, together), data))
 
     package = find_package(request.package, folder=folder)
     Package.open(package).close()
@@ -84,10 +88,8 @@ def make_backup(request: BackupRequest) -> Backup:
     keys = request.trust or (folder / project.trust.keys if project.trust.keys else None)
     if keys is not None:
         TrustedKeys.read(keys)
-        inside = [keys] if keys.is_file() else sorted(keys.iterdir())
-        for path in inside:
-            if path.suffix == PUBLIC_SUFFIX or path.name == REVOKED_NAME:
-                add("trust", path)
+        for path in _trusted(keys):
+            add("trust", path, together=keys if keys.is_dir() else keys.parent)
     state = folder / state_path(project.trust, Path(project.run.output))
     if state.exists():
         add("state", state)
@@ -126,14 +128,26 @@ def _write(target: Path, backup: Backup, *, is_secret: bool) -> None:
         raise
 
 
-def _place(path: Path, folder: Path) -> PurePosixPath:
+def _trusted(keys: Path) -> list[Path]:
+    """The files that say whom a device trusts."""
+    if keys.is_file():
+        return [keys]
+    in_all = [each for each in sorted(keys.iterdir()) if each.suffix == PUBLIC_SUFFIX]
+    for_settings = sorted((keys / SETTINGS_FOLDER).glob(f"*{PUBLIC_SUFFIX}"))
+    revoked = keys / REVOKED_NAME
+    return [*in_all, *for_settings, *([revoked] if revoked.exists() else [])]
+
+
+def _place(path: Path, folder: Path, together: Path | None) -> PurePosixPath:
+    """Where a file goes, from the project directory.
+
+    Of a folder elsewhere the own name is kept, so that what is only understood together, such as
+    trusted keys and the list of those that were revoked, stays so.
+    """
     try:
         return PurePosixPath(path.resolve().relative_to(folder.resolve()).as_posix())
     except ValueError:
-        # Of a folder elsewhere its own name is kept, so that trusted keys stay together.
-        parent = path.resolve().parent.name
-        return (
-            PurePosixPath(parent, path.name)
-            if path.suffix == PUBLIC_SUFFIX
-            else (PurePosixPath(path.name))
-        )
+        if together is None:
+            return PurePosixPath(path.name)
+        whole = together.resolve()
+        return PurePosixPath(whole.name, path.resolve().relative_to(whole).as_posix())

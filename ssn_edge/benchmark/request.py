@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.trust import Trust
 
 DEFAULT_SECONDS = 5.0
 ALL = "all"
@@ -29,6 +30,7 @@ class BenchmarkRequest:
         seconds: Of each measurement, about; None for `DEFAULT_SECONDS`.
         data: A folder of pictures, or one, in place of the golden pictures.
         threads: Of a CPU engine; 0 lets it choose.
+        trust: Who must have signed the packages; None takes them signed or not.
     """
 
     packages: tuple[Path, ...]
@@ -40,6 +42,7 @@ class BenchmarkRequest:
     seconds: float | None = None
     data: Path | None = None
     threads: int = 0
+    trust: Trust | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured, before anything is opened."""

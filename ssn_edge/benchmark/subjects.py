@@ -94,13 +94,13 @@ def choose_candidates(request: BenchmarkRequest, opened: ExitStack) -> tuple[Can
         opened: Closes the packages.
 
     Raises:
-        PackageError: Not a whole, unchanged package.
+        PackageError: Not a whole, unchanged package, or one that nobody who is trusted signed.
         ConfigError: An engine that is not known, or a precision that is not in the package.
         EngineError: An engine that cannot run here.
     """
     found: dict[tuple[Path, str, str], Candidate] = {}
     for path in request.packages:
-        package = opened.enter_context(Package.open(path))
+        package = opened.enter_context(Package.open(path, trust=request.trust))
         precisions = (
             tuple(package.manifest.precisions) if ALL in request.precisions else request.precisions
         )

@@ -18,6 +18,7 @@ from ssn_edge_runtime.errors import CalibrationError, ConfigError
 from ssn_edge_runtime.manifest import Caught, Risk
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import SettingsStore
+from ssn_edge_runtime.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class CalibrationRequest:
         is_new: Begin new settings, for another package than those in force.
         note: Why, for people; without it, what is promised.
         is_dry: Save nothing.
+        trust: Who must have signed the package; None takes it signed or not.
     """
 
     package: Path
@@ -45,6 +47,7 @@ class CalibrationRequest:
     is_new: bool = False
     note: str = ""
     is_dry: bool = False
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +125,10 @@ def calibrate(
     """
     choice = request.choice
     with Inspector.open(
-        request.package, engine=request.engine, precision=request.precision
+        request.package,
+        engine=request.engine,
+        precision=request.precision,
+        trust=None if request.trust is None else request.trust.for_a_trial(),
     ) as inspector:
         before = None if request.is_new else store.current()
         settings = settings_to_change(before, inspector, store.path, is_new=request.is_new)

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from ssn_edge.cli.console import EXIT_INTERRUPTED, reporting
-from ssn_edge.cli.options import JsonOption, parse_numbers, parse_words
+from ssn_edge.cli.options import (
+    AllowOlderOption,
+    JsonOption,
+    RequireSignatureOption,
+    TrustOption,
+    parse_numbers,
+    parse_words,
+    whom_to_trust,
+)
 
 
 def benchmark(
@@ -36,6 +44,9 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(help="Write a page with drawings, such as benchmark.html.")
     ] = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    allow_older: AllowOlderOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Latency, throughput and memory of packages on this device.
@@ -62,6 +73,7 @@ def benchmark(
             seconds=seconds,
             data=data,
             threads=threads,
+            trust=whom_to_trust(trust, is_required=require_signature, allows_older=allow_older),
         )
         with out.progress() as progress:
             result = run_benchmark(request, on_progress=progress)

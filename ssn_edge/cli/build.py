@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssn_edge.cli.console import Output, reporting
-from ssn_edge.cli.options import JsonOption, PrecisionOption
+from ssn_edge.cli.options import (
+    AllowOlderOption,
+    JsonOption,
+    PrecisionOption,
+    RequireSignatureOption,
+    TrustOption,
+    whom_to_trust,
+)
 
 if TYPE_CHECKING:
     from ssn_edge_runtime.engines.tensorrt_cache import EngineBuild
+    from ssn_edge_runtime.trust import Trust
 
 _WITHOUT_PLAN = ("onnxruntime-cuda", "openvino", "onnxruntime-cpu")
 _UNITS = {
@@ -40,6 +48,9 @@ def build(
     force: Annotated[
         bool, typer.Option("--force", help="Build again even if there is an engine.")
     ] = False,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    allow_older: AllowOlderOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the engine on this device, and certify it with the golden pictures.
@@ -47,21 +58,24 @@ def build(
     Takes seconds to minutes; the engine is kept until the package, the driver or the library
     changes. Run it in the power mode that will inspect.
 
+    Where signatures are required, only what may run here is built, whatever its engine.
+
     Example: ssn-edge build part.ssn
     """
     with reporting(context) as out:
         from ssn_edge.project import find_package
 
+        trusted = whom_to_trust(trust, is_required=require_signature, allows_older=allow_older)
         path = find_package(package)
         if engine in _WITHOUT_PLAN:
-            _only_certify(out, path, engine, precision or "all", as_json=as_json)
+            _only_certify(out, path, engine, precision or "all", trusted, as_json=as_json)
             return
         from ssn_edge_runtime.engines.tensorrt_build import BuildOptions
         from ssn_edge_runtime.engines.tensorrt_cache import build_engine
         from ssn_edge_runtime.package import Package
 
         options = BuildOptions(parse_bytes(workspace, "--workspace"), optimisation_level)
-        with Package.open(path) as opened, out.progress() as progress:
+        with Package.open(path, trust=trusted) as opened, out.progress() as progress:
             built = build_engine(
                 opened,
                 engine=engine,
@@ -122,14 +136,16 @@ def _document(built: EngineBuild, path: Path) -> dict[str, object]:
     }
 
 
-def _only_certify(out: Output, path: Path, engine: str, precision: str, *, as_json: bool) -> None:
+def _only_certify(
+    out: Output, path: Path, engine: str, precision: str, trust: Trust | None, *, as_json: bool
+) -> None:
     """An engine that compiles the ONNX file when it is loaded has no plan."""
     from ssn_edge.cli.verify import verification_lines
     from ssn_edge.verification import VerifyRequest, verify_package
 
     out.say(f"{engine} compiles the model when it is loaded, so nothing is built: it is certified")
     with out.progress() as progress:
-        request = VerifyRequest(path, engine=engine, precision=precision)
+        request = VerifyRequest(path, engine=engine, precision=precision, trust=trust)
         found = verify_package(request, on_progress=progress)
     out.result(found.to_dict(), verification_lines(path, found), as_json=as_json)
     found.raise_for_result()

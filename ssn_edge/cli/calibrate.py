@@ -13,10 +13,13 @@ from ssn_edge.cli.options import (
     JsonOption,
     PackageOption,
     PrecisionOption,
+    RequireSignatureOption,
+    TrustOption,
     parse_columns,
     parse_confidence,
     parse_share,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +96,8 @@ def calibrate(
     note: Annotated[str, typer.Option(help="Why; without it, what is promised.")] = "",
     new: Annotated[bool, typer.Option("--new", help="Begin anew, for another package.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the thresholds for a stated risk, on the engine that will run, and save them.
@@ -149,6 +154,7 @@ def calibrate(
             is_new=new,
             note=note,
             is_dry=dry_run,
+            trust=whom_to_trust(trust, is_required=require_signature),
         )
         with out.progress() as progress:
             done = find_thresholds(store, request, on_progress=progress)

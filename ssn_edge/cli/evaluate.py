@@ -11,16 +11,21 @@ import typer
 
 from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import (
+    AllowOlderOption,
     CheckpointOption,
     JsonOption,
+    RequireSignatureOption,
+    TrustOption,
     parse_scoring,
     parse_share,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
     from ssn_edge.cli.console import Output
     from ssn_edge.evaluation.of_run import EvaluatedRun
+    from ssn_edge_runtime.trust import Trust
 
 NO_SETTINGS = Path("none")
 """Asks for the package's own thresholds."""
@@ -55,6 +60,9 @@ def evaluate(
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    allow_older: AllowOlderOption = False,
     report: Annotated[
         Path | None, typer.Option(help="The page; default report.html beside the checkpoint.")
     ] = None,
@@ -64,6 +72,7 @@ def evaluate(
 
     Judges with the checkpoint in PyTorch, or with a package as the line would: by this device's
     settings, where they are for the package.
+    Where signatures are required, the package must have one; settings need none to be tried.
 
     Example: ssn-edge evaluate --package part.ssn
     """
@@ -88,13 +97,20 @@ def evaluate(
             raise ConfigError("--scoring is for a checkpoint; a package has its own: leave it out")
         path = find_checkpoint(checkpoint)
         in_force = None
+        trusted = None
         if package is not None:
             find_package(package)
-            in_force = _settings(out, settings, Path(project.run.settings), package)
+            trusted = whom_to_trust(trust, is_required=require_signature, allows_older=allow_older)
+            in_force = _settings(out, settings, Path(project.run.settings), package, trusted)
         elif settings is not None or recipe is not None:
             raise ConfigError(
                 "--settings and --recipe are for a package; a checkpoint has its own thresholds: "
                 "leave them out"
+            )
+        if package is None and (require_signature or trust is not None or allow_older):
+            raise ConfigError(
+                "--require-signature, --trust and --allow-older are for a package; a checkpoint is "
+                "not signed: leave them out"
             )
         run = open_run(path, data, may_be_other=True)
         command = ["ssn-edge", "evaluate", "--checkpoint", str(path)]
@@ -118,6 +134,7 @@ def evaluate(
                     engine=engine,
                     settings=in_force,
                     recipe=recipe,
+                    trust=trusted,
                     commands=[
                         shlex.join(
                             [*command, "--package", str(package)]
@@ -140,14 +157,16 @@ def evaluate(
         )
 
 
-def _settings(out: Output, named: Path | None, default: Path, package: Path) -> Path | None:
+def _settings(
+    out: Output, named: Path | None, default: Path, package: Path, trust: Trust | None
+) -> Path | None:
     """The device settings to judge with; None for the package's own thresholds."""
     from ssn_edge.project import are_for, find_settings
 
     if named == NO_SETTINGS:
         return None
     found = find_settings(named, default=default)
-    if named is None and found is not None and not are_for(found, package):
+    if named is None and found is not None and not are_for(found, package, trust):
         out.say(f"{found} is for another package; {package} judges by its own thresholds")
         return None
     return found

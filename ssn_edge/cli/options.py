@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from ssn_edge.settings import Settings
     from ssn_edge_runtime.decision import ScoringMethod
+    from ssn_edge_runtime.trust import Trust
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 CheckpointOption = Annotated[
@@ -43,6 +44,9 @@ TrustOption = Annotated[
         "--trust", help="Folder of trusted public keys (NAME.pub, revoked.txt), or one such file."
     ),
 ]
+AllowOlderOption = Annotated[
+    bool, typer.Option("--allow-older", help="Take a signed package that is older than one before.")
+]
 
 
 def project_settings() -> Settings:
@@ -50,6 +54,39 @@ def project_settings() -> Settings:
     from ssn_edge.settings import read_settings
 
     return read_settings()
+
+
+def whom_to_trust(
+    keys: Path | None,
+    *,
+    is_required: bool,
+    output: Path | None = None,
+    allows_older: bool = False,
+    minimum_serial: int | None = None,
+) -> Trust | None:
+    """Who must have signed what this verb runs, by its options and the project; None for nobody.
+
+    Args:
+        keys: `TrustOption`.
+        is_required: `RequireSignatureOption`.
+        output: Folder of the decisions; None for the project's.
+        allows_older: `AllowOlderOption`.
+        minimum_serial: None for the project's.
+
+    Raises:
+        ConfigError: See `find_trust`.
+    """
+    from ssn_edge.trust import find_trust
+
+    project = project_settings()
+    return find_trust(
+        project.trust,
+        keys=keys,
+        is_required=is_required,
+        output=output or Path(project.run.output),
+        allows_older=allows_older,
+        minimum_serial=minimum_serial,
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:

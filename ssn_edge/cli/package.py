@@ -15,10 +15,12 @@ from ssn_edge.cli.options import (
     RequireSignatureOption,
     TrustOption,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
     from ssn_edge.packages import KeptPackage, PackageStore
+    from ssn_edge_runtime.trust import Trust
 
 app = typer.Typer(no_args_is_help=True, help="The package in force here, and those before it.")
 
@@ -66,15 +68,7 @@ def use(
     Example: ssn-edge package use new.ssn --control decisions/control.sock
     """
     with reporting(context) as out:
-        from ssn_edge.trust import find_trust
-
-        project = project_settings()
-        trusted = find_trust(
-            project.trust,
-            keys=trust,
-            is_required=require_signature,
-            output=Path(project.run.output),
-        )
+        trusted = whom_to_trust(trust, is_required=require_signature)
         store = _store(package, settings)
         entry = store.use(new, note=note, control=control, trust=trusted, on_message=out.say)
         _print(out, [entry], as_json=as_json)
@@ -87,19 +81,58 @@ def rollback(
     package: PackageOption = None,
     settings: SettingsOption = None,
     control: ControlOption = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the decisions: who went back, and what was taken."),
+    ] = None,
     note: NoteOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Bring an older package back, with the settings that went with it.
 
-    Where signatures are required, start the line once with --allow-older: going back is a decision.
+    Where signatures are required, this one package is taken although it is older than one since; an
+    old one from elsewhere stays refused, and so does one that was revoked. The log says who went
+    back to what, and why (--note).
 
-    Example: ssn-edge package rollback --to 1
+    Example: ssn-edge package rollback --to 1 --note "false rejects since Monday"
     """
     with reporting(context) as out:
-        store = _store(package, settings)
-        entry = store.roll_back(to, note=note, control=control, on_message=out.say)
+        from ssn_edge.package_rollback import RollbackRequest, roll_back
+
+        project = project_settings().run
+        folder = output or Path(project.output)
+        request = RollbackRequest(
+            to,
+            note=note,
+            control=control,
+            trust=_trust_to_go_back(trust, is_required=require_signature, output=folder),
+            output=folder,
+            key=Path(project.key) if project.key else None,
+        )
+        entry = roll_back(_store(package, settings), request, on_message=out.say)
         _print(out, [entry], as_json=as_json)
+
+
+def _trust_to_go_back(keys: Path | None, *, is_required: bool, output: Path) -> Trust | None:
+    """Also where only the line requires signatures: it would refuse what is older."""
+    from ssn_edge.trust import known_trust, state_path
+    from ssn_edge_runtime.errors import ConfigError
+
+    trusted = whom_to_trust(keys, is_required=is_required, output=output)
+    project = project_settings().trust
+    state = state_path(project, output)
+    if trusted is not None or not state.exists():
+        return trusted
+    trusted = known_trust(project, keys=None, output=output)
+    if trusted is None:
+        raise ConfigError(
+            f"{state}: this device notes which packages it has taken, and refuses older ones; name "
+            "the keys that it trusts, --trust FOLDER, or remove that file where nothing need be "
+            "signed any more"
+        )
+    return trusted
 
 
 def _store(package: Path | None, settings: Path | None) -> PackageStore:

@@ -9,11 +9,15 @@ import typer
 
 from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import (
+    AllowOlderOption,
     EngineOption,
     JsonOption,
     PackageOption,
     PrecisionOption,
+    RequireSignatureOption,
+    TrustOption,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +44,9 @@ def replay(
         typer.Option(help="This device's settings; without it settings.json, if it is here."),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
+    allow_older: AllowOlderOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge recorded pictures again, and show which verdicts change.
@@ -47,6 +54,7 @@ def replay(
     Judged as `run` does it: by this device's settings, where they are for the package.
     A log's pictures are found by their pixels, or by name where the log holds no hash. Nothing is
     driven and no log is written. Differences are the result, not an error.
+    Where signatures are required, both packages must have one; settings need none to be tried.
 
     Example: ssn-edge replay parts/ --package new.ssn --against decisions/
     """
@@ -56,9 +64,10 @@ def replay(
         from ssn_edge.replay import replay as replay_pictures
 
         project = project_settings().run
+        trusted = whom_to_trust(trust, is_required=require_signature, allows_older=allow_older)
         judge = find_package(package)
         in_force = find_settings(settings, default=Path(project.settings))
-        if settings is None and in_force is not None and not are_for(in_force, judge):
+        if settings is None and in_force is not None and not are_for(in_force, judge, trusted):
             out.say(f"{in_force} is for another package; {judge} judges by its own thresholds")
             in_force = None
         request = ReplayRequest(
@@ -69,6 +78,7 @@ def replay(
             precision=precision or project.precision,
             settings=in_force,
             recipe=recipe,
+            trust=trusted,
         )
         with out.progress() as progress:
             found = replay_pictures(

@@ -43,7 +43,7 @@ def serve(
         stop: Ends it.
         as_json: Print JSON.
     """
-    from ssn_edge.project import find_package, find_settings
+    from ssn_edge.packages import find_in_force
     from ssn_edge.serving import ServeRequest, serve_package
     from ssn_edge_runtime.errors import ConfigError
 
@@ -53,12 +53,15 @@ def serve(
             "one of them out"
         )
     project = project_settings().run
+    judge, in_force = find_in_force(
+        package, settings, default=Path(project.settings), on_message=out.say
+    )
     request = ServeRequest(
         listen,
-        find_package(package),
+        judge,
         engine=engine or project.engine,
         precision=precision or project.precision,
-        settings=find_settings(settings, default=Path(project.settings)),
+        settings=in_force,
         recipe=recipe,
         trust=trust,
     )

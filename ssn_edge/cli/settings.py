@@ -13,11 +13,14 @@ from ssn_edge.cli.options import (
     JsonOption,
     PackageOption,
     PrecisionOption,
+    RequireSignatureOption,
+    TrustOption,
     parse_decimals,
     parse_polygon,
     parse_share,
     parse_words,
     project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
@@ -107,6 +110,8 @@ def set_(
     time_zone: Annotated[str | None, typer.Option(help="Of the shifts, as Europe/Berlin.")] = None,
     note: Annotated[str, typer.Option(help="Why, for people.")] = "",
     new: Annotated[bool, typer.Option("--new", help="Begin anew, for another package.")] = False,
+    require_signature: RequireSignatureOption = False,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Save the next version of the settings; a line that runs takes it between two parts.
@@ -164,6 +169,7 @@ def set_(
                 note=note,
                 is_new=new,
                 zone=named,
+                trust=whom_to_trust(trust, is_required=require_signature),
             ),
         )
         if before == after:

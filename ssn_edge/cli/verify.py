@@ -9,10 +9,11 @@ import typer
 
 from ssn_edge.cli.console import reporting
 from ssn_edge.cli.options import (
+    AllowOlderOption,
     JsonOption,
     RequireSignatureOption,
     TrustOption,
-    project_settings,
+    whom_to_trust,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def verify(
     ] = None,
     require_signature: RequireSignatureOption = False,
     trust: TrustOption = None,
+    allow_older: AllowOlderOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a package, and each engine here with its golden pictures.
@@ -51,16 +53,9 @@ def verify(
     """
     with reporting(context) as out:
         from ssn_edge.project import find_package
-        from ssn_edge.trust import find_trust
         from ssn_edge.verification import VerifyRequest, verify_package
 
-        project = project_settings()
-        trusted = find_trust(
-            project.trust,
-            keys=trust,
-            is_required=require_signature,
-            output=Path(project.run.output),
-        )
+        trusted = whom_to_trust(trust, is_required=require_signature, allows_older=allow_older)
         path = find_package(package)
         request = VerifyRequest(path, engine=engine, precision=precision, data=data, trust=trusted)
         with out.progress() as progress:

@@ -34,6 +34,7 @@ from ssn_edge_runtime.manifest import Risk
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.pictures import read_picture
 from ssn_edge_runtime.preprocess import Geometry
+from ssn_edge_runtime.trust import Trust
 
 Progress = Callable[[int, int], None]
 
@@ -114,6 +115,7 @@ def evaluate_package(
     engine: str = "auto",
     settings: Path | None = None,
     recipe: str | None = None,
+    trust: Trust | None = None,
     commands: Sequence[str] = (),
     with_baseline: bool = False,
     on_progress: Progress = lambda done, count: None,
@@ -126,16 +128,24 @@ def evaluate_package(
         engine: ``auto``, or a name of `ssn_edge_runtime.engines.ENGINES`.
         settings: A device's, to judge with; None for the package's own thresholds.
         recipe: Which of their recipes.
+        trust: Who must have signed the package; None takes it signed or not.
         commands: That repeat it, for the report.
         with_baseline: Whether to measure a simple method, too.
         on_progress: Called with pictures done and in all.
 
     Raises:
-        PackageError: It was made from other training data: its test part is not this run's.
+        PackageError: It was made from other training data: its test part is not this run's, or
+            nobody who is trusted signed it.
         ConfigError: The settings are for another package, or hold no such recipe.
         EngineError: They were fitted on another engine.
     """
-    with Inspector.open(package, engine=engine, settings=settings, recipe=recipe) as inspector:
+    with Inspector.open(
+        package,
+        engine=engine,
+        settings=settings,
+        recipe=recipe,
+        trust=None if trust is None else trust.for_a_trial(),
+    ) as inspector:
         manifest = inspector.manifest
         if manifest.training_data != run.training_data:
             raise PackageError(

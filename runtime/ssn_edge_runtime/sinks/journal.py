@@ -70,6 +70,8 @@ class Journal(Sink):
         key: Signs heads and checkpoints.
         head_every: Lines from one published head to the next.
         on_head: Takes each head; see `HeadPublisher`.
+        is_line: Whether it is a line's, which decides open triggers. Else they stay open, and
+            closing notes no `stop` over them.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Journal(Sink):
         key: DeviceKey | None = None,
         head_every: int = HEAD_EVERY,
         on_head: OnHead | None = None,
+        is_line: bool = True,
     ) -> None:
         if not sync_interval_s > 0:
             raise ConfigError(
@@ -113,6 +116,7 @@ class Journal(Sink):
         self._lag_limit_s = lag_limit_s
         self._reserve_bytes = reserve_bytes
         self._key = key
+        self._is_line = is_line
         self._heads = HeadPublisher(folder, key, every=head_every, on_head=on_head)
         self._lock_fd = -1
         self._file: LineFile | None = None
@@ -285,7 +289,12 @@ class Journal(Sink):
         if self._file is None or sync is None:
             return
         unnoted: StorageError | None = None
-        if self._failure is None and self._ledger.line and not self._ledger.is_stopped:
+        is_left_open = not self._is_line and bool(self._ledger.open_triggers)
+        if (
+            self._failure is None
+            and self._ledger.line
+            and not (self._ledger.is_stopped or is_left_open)
+        ):
             try:
                 self.note(EventRecord.now(EventKind.STOP))
             except StorageError as error:

@@ -12,12 +12,13 @@ from ssn_edge_runtime.trust.signatures import (
     signatures_from_json,
     signatures_to_json,
 )
-from ssn_edge_runtime.trust.state import TrustState
+from ssn_edge_runtime.trust.state import Returning, TrustState
 from ssn_edge_runtime.trust.trust import SignatureReport, SignedBy, Trust
 from ssn_edge_runtime.trust.trusted_keys import TrustedKeys
 
 __all__ = [
     "PackageSignature",
+    "Returning",
     "SignatureReport",
     "SignedBy",
     "Trust",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ssn_edge_runtime.trust.signatures import (
     package_message,
     signatures_from_json,
 )
-from ssn_edge_runtime.trust.state import Accepted, TrustState
+from ssn_edge_runtime.trust.state import Accepted, Returning, TrustState
 
 if TYPE_CHECKING:
     from ssn_edge_runtime.trust.trusted_keys import TrustedKeys
@@ -78,6 +78,7 @@ class Trust:
         minimum_serial: Packages below it are refused, whatever their name.
         allows_older: Someone said that an older one may come back.
         notes_taken: Whether what is opened is noted; else `Inspector.note_taken` does so, later.
+        checks_settings: Whether settings must be signed, too.
     """
 
     keys: Path
@@ -85,6 +86,11 @@ class Trust:
     minimum_serial: int = 0
     allows_older: bool = False
     notes_taken: bool = True
+    checks_settings: bool = True
+
+    def for_a_trial(self) -> Trust:
+        """The same for what drives nothing: settings need no signature, and nothing is noted."""
+        return replace(self, notes_taken=False, checks_settings=False)
 
     def verify_package(self, package_id: str, data: bytes | None) -> SignedBy:
         """Who signed a package, with the highest serial of those who count.
@@ -110,28 +116,32 @@ class Trust:
         signature = best.signature
         return SignedBy(signature.key_id, best.name, signature.serial, signature.signed_at)
 
-    def refuse_older_package(self, name: str, signed_by: SignedBy) -> None:
-        """Refuse a package that is older than one that was taken.
+    def refuse_older_package(self, name: str, package_id: str, signed_by: SignedBy) -> None:
+        """Refuse a package that is older than one that was taken, unless it is brought back.
 
         Raises:
             SignatureError: It is, and nobody said that it may come back.
             ConfigError: What was taken cannot be read.
         """
-        taken = self._accepted().packages.get(name, 0)
-        if signed_by.serial < taken and not self.allows_older:
+        accepted = self._accepted()
+        taken = accepted.packages.get(name, 0)
+        may_be_older = self.allows_older or accepted.is_returning(package_id)
+        if signed_by.serial < taken and not may_be_older:
             raise SignatureError(
                 f"it is an older package {name!r} (serial {signed_by.serial}) than one that this "
                 f"device has taken (serial {taken}); {_GO_BACK}"
             )
 
-    def check_settings(self, settings: DeviceSettings) -> SignedBy:
-        """Who signed settings.
+    def check_settings(self, settings: DeviceSettings) -> SignedBy | None:
+        """Who signed settings; None where they need no signature.
 
         Raises:
             SignatureError: Unsigned, by a key that does not count, or older than some that were
                 taken for the same package.
             ConfigError: Trusted keys, or what was taken, cannot be read.
         """
+        if not self.checks_settings:
+            return None
         keys = self._read_keys()
         name = f"settings version {settings.version} ({settings.settings_id[:12]})"
         signature = settings.signature
@@ -146,13 +156,26 @@ class Trust:
             refusal = f"have a signature that key {keys.name_of(signature.key_id)!r} did not make"
         if refusal:
             raise SignatureError(f"{name} {refusal}; {_SIGNED_SETTINGS}")
-        taken = self._accepted().settings.get(settings.package_id, 0)
-        if settings.version < taken and not self.allows_older:
+        accepted = self._accepted()
+        taken = accepted.settings.get(settings.package_id, 0)
+        come_back = accepted.returning == Returning(settings.package_id, settings.version)
+        if settings.version < taken and not (self.allows_older or come_back):
             raise SignatureError(
                 f"{name} are older than version {taken}, which this device has taken; bring them "
                 "back on purpose: ssn-edge settings rollback"
             )
         return SignedBy(signature.key_id, keys.name_of(signature.key_id), settings.version)
+
+    def refusal_of_key(self, key_id: str) -> str:
+        """Why nothing counts that a key signs, as in "signed by the unknown key 0a1b"; else empty.
+
+        Args:
+            key_id: SHA-256 of the public key.
+
+        Raises:
+            ConfigError: The trusted keys cannot be read, or ``cryptography`` is not installed.
+        """
+        return _refused_key(self._read_keys(), key_id)
 
     def refuse_missing_settings(self, package_id: str) -> None:
         """Refuse a package's own thresholds where signed settings were in force for it.
@@ -161,8 +184,12 @@ class Trust:
             SignatureError: They were, and nobody said that it may go without them.
             ConfigError: What was taken cannot be read.
         """
-        taken = self._accepted().settings.get(package_id, 0)
-        if taken and not self.allows_older:
+        if not self.checks_settings:
+            return
+        accepted = self._accepted()
+        taken = accepted.settings.get(package_id, 0)
+        come_without = accepted.returning == Returning(package_id, None)
+        if taken and not (self.allows_older or come_without):
             raise SignatureError(
                 f"this device has taken settings version {taken} for package {package_id[:16]}, "
                 "and now there are none; bring them back, or go without on purpose: ssn-edge run "
@@ -179,8 +206,16 @@ class Trust:
         signatures = signatures_from_json(data)
         return _looked_at(self._read_keys(), package_id, signatures, self.minimum_serial)
 
-    def take_package(self, name: str, signed_by: SignedBy) -> None:
+    def take_package(
+        self, name: str, package_id: str, signed_by: SignedBy, *, has_settings: bool
+    ) -> None:
         """Note that a package judges now: from here on an older one is refused.
+
+        Args:
+            name: Its manifest's.
+            package_id: SHA-256 of its manifest.
+            signed_by: Whose signature counted.
+            has_settings: Whether device settings judge with it.
 
         Raises:
             ConfigError: What was taken before cannot be read.
@@ -188,7 +223,13 @@ class Trust:
         """
         if self.state is not None and self.notes_taken:
             state = TrustState(self.state)
-            state.take_package(name, signed_by.serial, goes_back=self.allows_older)
+            state.take_package(
+                name,
+                signed_by.serial,
+                package_id=package_id,
+                has_settings=has_settings,
+                goes_back=self.allows_older,
+            )
 
     def take_settings(self, package_id: str, signed_by: SignedBy) -> None:
         """Note that settings are in force now; see `take_package`."""
@@ -204,6 +245,7 @@ class Trust:
             "minimum_serial": self.minimum_serial,
             "allows_older": self.allows_older,
             "notes_taken": self.notes_taken,
+            "checks_settings": self.checks_settings,
         }
 
     @classmethod
@@ -216,6 +258,7 @@ class Trust:
             int(str(document["minimum_serial"])),
             document["allows_older"] is True,
             document["notes_taken"] is True,
+            document["checks_settings"] is not False,
         )
 
     def _accepted(self) -> Accepted:
@@ -232,7 +275,10 @@ _SIGNED_ONE = "only packages of a trusted key may run here: ssn-edge sign PACKAG
 _SIGNED_SETTINGS = (
     "only settings of a trusted key may be used here: ssn-edge sign SETTINGS --key FILE"
 )
-_GO_BACK = "go back on purpose: ssn-edge run --allow-older"
+_GO_BACK = (
+    "go back on purpose: ssn-edge package rollback for one that was in force here, --allow-older "
+    "for another"
+)
 
 
 def _refused_key(keys: TrustedKeys, key_id: str) -> str:
@@ -244,6 +290,12 @@ def _refused_key(keys: TrustedKeys, key_id: str) -> str:
     return ""
 
 
+def _settings_alone(keys: TrustedKeys, key_id: str) -> str:
+    if key_id not in keys.settings_only:
+        return ""
+    return f"signed by key {keys.name_of(key_id)!r}, which is trusted for device settings alone"
+
+
 def _looked_at(
     keys: TrustedKeys,
     package_id: str,
@@ -253,7 +305,7 @@ def _looked_at(
     reports = []
     for each in signatures:
         name = keys.name_of(each.key_id)
-        refusal = _refused_key(keys, each.key_id)
+        refusal = _refused_key(keys, each.key_id) or _settings_alone(keys, each.key_id)
         if not refusal:
             message = package_message(package_id, each.serial, each.signed_at)
             if not keys.keys[each.key_id].verifies(bytes.fromhex(each.value), message):

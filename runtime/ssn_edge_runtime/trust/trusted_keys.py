@@ -10,6 +10,8 @@ from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.sinks.device_key import PUBLIC_SUFFIX, PublicKey
 
 REVOKED_NAME = "revoked.txt"
+SETTINGS_FOLDER = "settings"
+"""Below the folder of trusted keys: those that sign device settings, and never a package."""
 LARGEST_KEY_BYTES = 64 * 2**10
 LARGEST_LIST_BYTES = 2**20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -22,18 +24,27 @@ class TrustedKeys:
         keys: By id.
         names: What each is called, by id: its file's name.
         revoked: Ids of keys, packages and settings that are refused whatever else holds.
+        settings_only: Ids of the keys whose signature counts under device settings alone.
     """
 
     def __init__(
-        self, keys: Mapping[str, PublicKey], names: Mapping[str, str], revoked: frozenset[str]
+        self,
+        keys: Mapping[str, PublicKey],
+        names: Mapping[str, str],
+        revoked: frozenset[str],
+        settings_only: frozenset[str] = frozenset(),
     ) -> None:
         self.keys = dict(keys)
         self.names = dict(names)
         self.revoked = revoked
+        self.settings_only = settings_only
 
     @classmethod
     def read(cls, path: Path) -> TrustedKeys:
         """Read a folder of ``NAME.pub`` files with ``revoked.txt``, or one such file.
+
+        ``settings/NAME.pub`` in the folder are keys for device settings: one that lies on a device,
+        as its live page's does, need not be able to sign a package.
 
         Raises:
             ConfigError: It is not there, holds no key, or a file in it cannot be used: a revoked
@@ -42,24 +53,37 @@ class TrustedKeys:
         if not path.is_dir():
             key = _read_key(path)
             return cls({key.key_id: key}, {key.key_id: _name(path)}, frozenset())
-        try:
-            files = sorted(each for each in path.iterdir() if each.suffix == PUBLIC_SUFFIX)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-        if not files:
+        of_all = _read_keys(path)
+        if not of_all:
             raise ConfigError(
                 f"{path}: holds no public key (NAME{PUBLIC_SUFFIX}); copy the signer's there"
             )
-        keys, names = {}, {}
-        for file in files:
-            key = _read_key(file)
-            keys[key.key_id] = key
-            names[key.key_id] = _name(file)
-        return cls(keys, names, _read_revoked(path / REVOKED_NAME))
+        folder = path / SETTINGS_FOLDER
+        of_settings = _read_keys(folder) if folder.is_dir() else {}
+        named = {
+            **{f"{SETTINGS_FOLDER}/{name}": key for name, key in of_settings.items()},
+            **of_all,  # a key that lies in both places counts for both
+        }
+        return cls(
+            {key.key_id: key for key in named.values()},
+            {key.key_id: name for name, key in named.items()},
+            _read_revoked(path / REVOKED_NAME),
+            frozenset(key.key_id for key in of_settings.values())
+            - frozenset(key.key_id for key in of_all.values()),
+        )
 
     def name_of(self, key_id: str) -> str:
         """What a key is called here; empty for one that is not trusted."""
         return self.names.get(key_id, "")
+
+
+def _read_keys(folder: Path) -> dict[str, PublicKey]:
+    """By name."""
+    try:
+        files = sorted(each for each in folder.iterdir() if each.suffix == PUBLIC_SUFFIX)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read ({error.strerror})") from error
+    return {_name(file): _read_key(file) for file in files}
 
 
 def _name(path: Path) -> str:

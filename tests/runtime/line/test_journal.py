@@ -21,7 +21,14 @@ from ssn_edge_runtime.record import (
     EventRecord,
     TriggerRecord,
 )
-from ssn_edge_runtime.sinks import HEAD_NAME, Journal, ProblemKind, line_sha256, verify_chain
+from ssn_edge_runtime.sinks import (
+    HEAD_NAME,
+    Journal,
+    ProblemKind,
+    audit_log,
+    line_sha256,
+    verify_chain,
+)
 
 MakeRecord = Callable[..., DecisionRecord]
 MakeTrigger = Callable[..., TriggerRecord]
@@ -122,6 +129,34 @@ def test_triggers_of_a_run_that_was_cut_short_are_open_in_the_next(
         for trigger in journal.open_triggers:
             journal.write(make_record(journal, sequence=trigger.sequence))
     assert verify_chain(journal.path).is_whole
+
+
+def test_who_is_no_line_leaves_open_triggers_open_and_notes_no_end_over_them(
+    output: Path, make_record: MakeRecord, make_trigger: MakeTrigger
+) -> None:
+    journal = Journal(output)
+    journal.open()
+    trigger = make_trigger(journal, 1)
+    journal.accept(trigger)
+    kill(journal)
+    for number in range(2):
+        with Journal(output, is_line=False) as visited:
+            assert visited.open_triggers == (trigger,)
+            visited.note(EventRecord.now(EventKind.USER_ACTION, {"number": number}))
+        assert audit_log(output).is_whole
+    with Journal(output) as journal:
+        assert journal.open_triggers == (trigger,)
+        journal.write(make_record(journal, sequence=1))
+    with Journal(output, is_line=False) as visited:
+        visited.note(EventRecord.now(EventKind.USER_ACTION, {"number": 3}))
+    assert audit_log(output).is_whole
+    events = [json.loads(line).get("event") for line in journal.path.read_bytes().splitlines()]
+    assert [each for each in events if each] == [
+        *("restart", "user_action"),
+        *("restart", "user_action"),
+        *("restart", "stop"),
+        *("user_action", "stop"),
+    ]
 
 
 def test_only_a_run_that_was_cut_short_is_followed_by_a_restart(

@@ -19,10 +19,12 @@ class Signers:
         self.trusted = folder / "trusted"
         self.trusted.mkdir()
 
-    def make(self, name: str, *, trusted: bool = True) -> DeviceKey:
+    def make(self, name: str, *, trusted: bool = True, settings_only: bool = False) -> DeviceKey:
         key = DeviceKey.make(self.folder / f"{name}.key")
         if trusted:
-            (self.trusted / f"{name}.pub").write_bytes(key.public.to_pem())
+            folder = self.trusted / "settings" if settings_only else self.trusted
+            folder.mkdir(exist_ok=True)
+            (folder / f"{name}.pub").write_bytes(key.public.to_pem())
         return key
 
     def revoke(self, *ids: str) -> None:

@@ -257,7 +257,7 @@ def test_an_older_package_is_refused_once_a_newer_one_has_judged(
     Inspector.open(newer, engine="onnxruntime-cpu", trust=trust).close()
     found = refusal(own_package, trust)
     assert "older package 'tiny' (serial 10)" in found
-    assert "(serial 11); go back on purpose: ssn-edge run --allow-older" in found
+    assert "(serial 11); go back on purpose: ssn-edge package rollback" in found
     with pytest.raises(SignatureError):
         Inspector.open(own_package, engine="onnxruntime-cpu", trust=trust)
     # On purpose; then it is the newest that was taken, until the other one comes again.

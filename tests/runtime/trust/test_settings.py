@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from ssn_edge_export.signing import sign_package_file
 from ssn_edge_runtime import Inspector
 from ssn_edge_runtime.errors import SignatureError
+from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import SettingsStore, read_settings
 from ssn_edge_runtime.sinks import DeviceKey
@@ -143,3 +145,65 @@ def test_older_settings_are_refused_and_so_are_none_at_all(
     assert state.read().settings == {new.package_id: 4}
     state.take_settings(old.package_id, old.version, goes_back=True)
     opened(kept).close()
+
+
+def test_a_version_can_be_signed_in_the_same_save(key: DeviceKey, store: SettingsStore) -> None:
+    saved = store.save(
+        lambda before: replace(before, line=replace(before.line, halt_after=9)),
+        signature_of=lambda finished: sign_settings(key, finished),
+    )
+    assert saved.signature is not None
+    assert key.public.verifies(bytes.fromhex(saved.signature.value), saved.signed_bytes)
+    assert store.current() == saved == read_settings(store.kept(saved.version))
+
+
+def test_a_version_that_cannot_be_signed_is_not_written(store: SettingsStore) -> None:
+    def refuse(finished: DeviceSettings) -> Any:
+        raise SignatureError(f"version {finished.version} is not wanted")
+
+    def files() -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in store.path.parent.glob("*settings*")}
+
+    before = files()
+    with pytest.raises(SignatureError, match="is not wanted"):
+        store.save(
+            lambda before: replace(before, line=replace(before.line, halt_after=9)),
+            signature_of=refuse,
+        )
+    assert files() == before
+
+
+def test_a_key_for_settings_signs_them_and_never_a_package(
+    signers: Any,
+    key: DeviceKey,
+    store: SettingsStore,
+    own_package: Path,
+    package_path: Path,
+    tmp_path: Path,
+) -> None:
+    page = signers.make("page", settings_only=True)
+    signed = store.sign(lambda unsigned: sign_settings(page, unsigned))
+    trust = signers.trust()
+    by = trust.check_settings(signed)
+    assert by is not None
+    assert by.name == "settings/page"
+    with Inspector.open(
+        own_package, engine="onnxruntime-cpu", settings=store.path, trust=trust
+    ) as inspector:
+        assert inspector.settings_id == signed.settings_id
+    # What the release key signed holds; the page's key beside it adds nothing, and alone is none.
+    sign_package_file(own_package, page, serial=2**40)
+    with Package.open(own_package, trust=trust) as package:
+        assert package.signed_by is not None
+        assert package.signed_by.name == "release"
+    by_page = Path(shutil.copy(package_path, tmp_path / "by_page.ssn"))
+    sign_package_file(by_page, page)
+    with pytest.raises(SignatureError, match="'settings/page', which is trusted for device settin"):
+        Package.open(by_page, trust=replace(trust, state=None))
+    signers.revoke(page.key_id)
+    with pytest.raises(SignatureError, match="revoked key"):
+        trust.check_settings(signed)
+    signers.revoke()
+    # In both places it is one for packages, too.
+    (signers.trusted / "page.pub").write_bytes(page.public.to_pem())
+    Package.open(by_page, trust=replace(trust, state=None)).close()

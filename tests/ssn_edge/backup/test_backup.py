@@ -14,7 +14,7 @@ from ssn_edge.backup.make import BackupRequest, make_backup
 from ssn_edge.backup.restore import RestoreRequest, restore_backup
 from ssn_edge_runtime.errors import ConfigError, DatasetError, PackageError, StorageError
 from ssn_edge_runtime.sinks import DeviceKey
-from ssn_edge_runtime.trust import TrustState
+from ssn_edge_runtime.trust import TrustedKeys, TrustState
 from tests.end_to_end.chain import Project, shared_project, ssn_edge
 
 FAST = ("--package", "part.ssn", "--engine", "onnxruntime-cpu")
@@ -195,6 +195,25 @@ def test_a_backup_goes_over_nothing_and_holds_only_what_is_sound(device: Path) -
     with pytest.raises(PackageError):
         made(device)
     assert not target.exists()
+
+
+def test_whom_a_device_trusts_stays_together_wherever_its_folder_is(
+    device: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "etc" / "keys"
+    shutil.copytree(device / "keys", elsewhere)
+    (elsewhere / "settings").mkdir()
+    page = DeviceKey.make(tmp_path / "page.key").public
+    (elsewhere / "settings" / "page.pub").write_bytes(page.to_pem())
+    (elsewhere / "revoked.txt").write_text("1" * 64 + "\n")
+    target = made(device, trust=elsewhere)
+    new = tmp_path / "new"
+    new.mkdir()
+    restore_backup(RestoreRequest(target, new, unit_folder=tmp_path))
+    trusted, before = TrustedKeys.read(new / "keys"), TrustedKeys.read(elsewhere)
+    assert (trusted.revoked, trusted.names) == (before.revoked, before.names)
+    assert trusted.revoked == {"1" * 64}
+    assert trusted.settings_only == {page.key_id}
 
 
 def test_the_verbs_say_what_they_did(device: Path, tmp_path: Path) -> None:

@@ -83,6 +83,18 @@ def test_the_project_file_asks_for_signatures(device: Path) -> None:
     refused(ssn_edge(*RUN, cwd=device), "needs trusted keys", 2)
 
 
+def test_the_units_page_signs_with_the_key_that_the_project_file_names(device: Path) -> None:
+    (device / "ssn-edge.toml").write_text('[run]\npage_signing_key = "page.key"\n')
+    unit = ("service", "print", "--gpu", "none", "--executable", "/usr/bin/ssn-edge", "--network")
+    page = ("--page", "8080", "--page-tokens", "/etc/tokens.json")
+    printed = ssn_edge(*unit, "--", *page, cwd=device)
+    assert f"--page-signing-key {device / 'page.key'} " in printed.out
+    for more in ((), ("--", "--page", "8080")):  # nobody may apply anything there
+        assert "--page-signing-key" not in ssn_edge(*unit, *more, cwd=device).out
+    printed = ssn_edge(*unit, "--", *page, "--page-signing-key", "/etc/p.key", cwd=device)
+    assert printed.out.count("--page-signing-key") == 1
+
+
 @pytest.mark.parametrize("damage", ["tampered", "unknown", "revoked"])
 def test_what_does_not_count_is_refused_with_3_and_one_line(device: Path, damage: str) -> None:
     key_id = str(sign(device, 5)["key_id"])
@@ -193,3 +205,93 @@ def test_without_cryptography_a_signature_cannot_be_checked_and_nothing_runs(
             patch.delitem(sys.modules, name)
         patch.setitem(sys.modules, "cryptography", None)
         refused(ssn_edge(*RUN, "--trust", "keys", cwd=device), "pip install 'ssn-edge[sign]'", 2)
+
+
+OWN = ("--package", "part.ssn", "--engine", "onnxruntime-cpu")
+VERBS = {
+    "verify": ("verify", "part.ssn", "--engine", "onnxruntime-cpu"),
+    "build": ("build", "part.ssn", "--engine", "onnxruntime-cpu"),
+    "benchmark": ("benchmark", "part.ssn", "--engine", "onnxruntime-cpu", "--frames", "2",
+                  "--batch-sizes", "1", "--streams", "1"),
+    "replay": ("replay", "frames", *OWN),
+    "evaluate": ("evaluate", *OWN, "--report", "report.html"),
+    "calibrate": ("calibrate", *OWN, "--image-threshold", "1", "--dry-run"),
+    "settings set": ("settings", "set", *OWN, "--halt-after", "50"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_runs_a_package_refuses_it_as_run_does(
+    device: Path, project: Project, verb: str
+) -> None:
+    command = VERBS[verb]
+    if verb in ("evaluate", "calibrate"):
+        command = (*command, "--checkpoint", str(project.checkpoint), "--data", str(project.data))
+
+    def both(words: str, *more: str) -> None:
+        by_run = ssn_edge(*RUN, *more, cwd=device)
+        refused(by_run, words)
+        by_verb = ssn_edge(*command, *more, cwd=device)
+        refused(by_verb, words)
+        assert by_verb.err == by_run.err
+
+    both("it is not signed", "--trust", "keys")
+    own, own_file = sign(device, 6), (device / "part.ssn").read_bytes()
+    ssn_edge("sign", "--new-key", "other.key", cwd=device)
+    shutil.copy(device / "other.key.pub", device / "keys" / "release.pub")
+    both("unknown key", "--trust", "keys")
+    shutil.copy(device / "release.key.pub", device / "keys" / "release.pub")
+    # Asked for by the project alone, and taken: with no word more than without signatures.
+    (device / "ssn-edge.toml").write_text('[trust]\nkeys = "keys"\nrequire_signature = true\n')
+    assert ssn_edge(*RUN, cwd=device).code == 0
+    state = (device / "decisions" / "trust-state.json").read_bytes()
+    if verb != "calibrate":  # this project's package has too few pictures for it, or none to judge
+        done = ssn_edge(*command, cwd=device)
+        assert done.code == 0, done.err
+    (device / "settings.json").unlink(missing_ok=True)
+    sign(device, 5)
+    both("is an older package")
+    assert (device / "decisions" / "trust-state.json").read_bytes() == state
+    if verb not in ("calibrate", "settings set"):
+        done = ssn_edge(*command, "--allow-older", cwd=device)
+        assert done.code == 0, done.err
+        assert (device / "decisions" / "trust-state.json").read_bytes() == state
+    (device / "part.ssn").write_bytes(own_file)
+    (device / "keys" / "revoked.txt").write_text(f"{own['key_id']}\n")
+    both("revoked key")
+    (device / "keys" / "revoked.txt").write_text(f"{own['id']}\n")
+    both("is revoked")
+    (device / "ssn-edge.toml").unlink()
+    if verb != "calibrate":
+        assert ssn_edge(*command, cwd=device).code == 0  # nobody asks for signatures
+
+
+def test_build_looks_at_the_signature_before_it_looks_for_a_gpu(device: Path) -> None:
+    refused(ssn_edge("build", "part.ssn", "--trust", "keys", cwd=device), "it is not signed")
+    refused(ssn_edge("build", "part.ssn", "--require-signature", cwd=device), "no key is", 2)
+
+
+def test_what_a_package_is_compared_with_must_be_signed_too_and_info_refuses_nothing(
+    device: Path,
+) -> None:
+    shutil.copy(device / "part.ssn", device / "unsigned.ssn")
+    sign(device, 6)
+    (device / "ssn-edge.toml").write_text('[trust]\nkeys = "keys"\nrequire_signature = true\n')
+    compared = ssn_edge(*VERBS["replay"], "--against", "unsigned.ssn", cwd=device)
+    refused(compared, "unsigned.ssn: it is not signed")
+    told = ssn_edge("info", "unsigned.ssn", cwd=device)
+    assert told.code == 0, told.err
+    assert "not signed" in told.out
+
+
+def test_settings_may_be_tried_before_they_are_signed(device: Path) -> None:
+    sign(device, 6)
+    (device / "ssn-edge.toml").write_text('[trust]\nkeys = "keys"\nrequire_signature = true\n')
+    assert ssn_edge(*VERBS["settings set"], cwd=device).code == 0
+    refused(ssn_edge(*RUN, cwd=device), "are not signed")
+    tried = ssn_edge(*VERBS["replay"], "--json", cwd=device)
+    assert tried.code == 0, tried.err
+    package = tried.json()["package"]
+    assert isinstance(package, dict)
+    assert package["settings_id"] is not None
+    assert not (device / "decisions").exists()

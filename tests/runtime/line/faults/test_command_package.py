@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import pytest
 
+from ssn_edge.package_rollback import RollbackRequest, roll_back
 from ssn_edge.packages import PackageStore
 from ssn_edge_runtime.errors import ConfigError, PackageError, SourceError
 from ssn_edge_runtime.package import Package
@@ -56,7 +57,7 @@ def test_a_package_comes_and_goes_with_its_settings(device: Path, other: Path) -
     assert id_of(device / "part.ssn") == new_id
     assert settings.current() is None  # those of the package before are not for it
     settings.save(lambda _: DeviceSettings(new_id, line=LineSettings(halt_after=9)))
-    back = store.roll_back()
+    back = roll_back(store, RollbackRequest())
     assert (back.package_id, back.settings_version) == (old_id, first.version)
     assert id_of(device / "part.ssn") == old_id
     assert settings.current() == first
@@ -66,15 +67,42 @@ def test_a_package_comes_and_goes_with_its_settings(device: Path, other: Path) -
     assert current is not None
     assert current.line.halt_after == 9
     assert [each.package_id for each in store.history()] == [old_id, new_id, old_id, new_id]
-    store.roll_back(1)
+    roll_back(store, RollbackRequest(to=1))
     assert id_of(device / "part.ssn") == old_id
+
+
+def test_the_history_knows_what_was_in_force_when_another_package_came(
+    device: Path, other: Path, make_package: Callable[..., Path]
+) -> None:
+    store, settings = store_of(device), SettingsStore(device / "settings.json")
+    old_id = id_of(device / "part.ssn")
+    for halt_after in (7, 8):
+        last = settings.save(
+            lambda _, n=halt_after: DeviceSettings(old_id, line=LineSettings(halt_after=n))
+        )
+    store.use(other)
+    assert store.history()[0].settings_version == last.version == 2
+    newer = settings.save(lambda _: DeviceSettings(id_of(other), line=LineSettings(halt_after=9)))
+    by_hand = make_package(golden_frames=())
+    shutil.copy(by_hand, device / "part.ssn")
+    (device / "settings.json").unlink()
+    back = roll_back(store, RollbackRequest())
+    assert (back.package_id, back.settings_version) == (id_of(other), None)
+    settings.roll_back(newer.version)
+    again = roll_back(store, RollbackRequest())
+    assert again.package_id == id_of(by_hand)
+    assert store.history()[-2].settings_version == newer.version
+    assert id_of(device / "part.ssn") == id_of(by_hand)
+    (device / "part.ssn").write_bytes(b"what a dying disk left")
+    assert roll_back(store, RollbackRequest(to=1)).package_id == old_id
+    assert settings.current() == last
 
 
 def test_what_cannot_be_used_changes_nothing(device: Path, other: Path) -> None:
     store = store_of(device)
     before = (device / "part.ssn").read_bytes()
     with pytest.raises(ConfigError, match="no package 0 to go back to"):
-        store.roll_back(0)
+        roll_back(store, RollbackRequest(to=0))
     with pytest.raises(SourceError, match="no line answers there"):
         store.use(other, control=device / "control")
     data = bytearray(other.read_bytes())
