@@ -22,7 +22,7 @@ from ssn_edge_runtime.outlets.backlog import Owed
 from ssn_edge_runtime.outlets.current import CurrentValues
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
-from ssn_edge_runtime.outlets.publisher import publish, publisher_options
+from ssn_edge_runtime.outlets.publisher import is_event_for_peers, publish, publisher_options
 from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.server.line_client import LineClient
@@ -225,7 +225,7 @@ class MqttTransport:
 
 def is_wanted(line: TailLine) -> bool:
     """Verdicts and events; a trigger's part is told by its verdict."""
-    return line.kind in (LineKind.VERDICT.value, LineKind.EVENT.value)
+    return line.kind == LineKind.VERDICT.value or is_event_for_peers(line)
 
 
 def mqtt_outlet(

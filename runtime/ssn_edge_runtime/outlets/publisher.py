@@ -21,7 +21,7 @@ from ssn_edge_runtime.outlets.peer import Peer, PeerError
 from ssn_edge_runtime.outlets.process import DRAIN_S
 from ssn_edge_runtime.outlets.seldom import log_seldom
 from ssn_edge_runtime.outlets.words import PeerLosses, PeerReport, Reporter, tell
-from ssn_edge_runtime.record import canonical_json, utc_text
+from ssn_edge_runtime.record import EventKind, LineKind, canonical_json, utc_text
 from ssn_edge_runtime.sinks.tail import POLL_S, TailLine
 from ssn_edge_runtime.sources.reopening import ReopenBudget
 
@@ -198,6 +198,16 @@ def publish(
         tell(listens=str(peer))
         log_seldom(peer.scheme)
         Publisher(str(peer), feed, transport, report=Reporter().show).run(stop)
+
+
+def is_event_for_peers(line: TailLine) -> bool:
+    """Whether a line is an event that peers are told.
+
+    What some peer was not given is none: to one that takes nothing it would be the next of these,
+    without end. Each is told of its own gaps.
+    """
+    is_event = line.kind == LineKind.EVENT.value
+    return is_event and line.document.get("event") != EventKind.UNDELIVERED.value
 
 
 def gap_note(gap: Gap) -> Mapping[str, object]:

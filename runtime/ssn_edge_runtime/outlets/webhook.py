@@ -25,7 +25,12 @@ from ssn_edge_runtime.files import read_private, write_private
 from ssn_edge_runtime.outlets.backlog import Message, Owed
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
-from ssn_edge_runtime.outlets.publisher import logger, publish, publisher_options
+from ssn_edge_runtime.outlets.publisher import (
+    is_event_for_peers,
+    logger,
+    publish,
+    publisher_options,
+)
 from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.sinks.tail import TailLine
@@ -169,7 +174,7 @@ def is_wanted(line: TailLine) -> bool:
     """Rejects and events."""
     if line.kind == LineKind.VERDICT.value:
         return line.document.get("verdict") != Verdict.PASS.value
-    return line.kind == LineKind.EVENT.value
+    return is_event_for_peers(line)
 
 
 def webhook_outlet(

@@ -95,5 +95,6 @@ def test_a_process_that_is_killed_is_told_with_its_cause_and_so_is_its_return(
         assert "is not started again" in said[-1]
         assert not came(3)  # within the minute
         (summed,) = [each for each in outlet.take_events(is_last=True) if each.event in PAIR]
-    assert summed.detail["losses"] == 5
+    assert summed.event is EventKind.OUTLET_LOST
+    assert summed.detail["losses"] == 1  # it was never up in between
     assert str(summed.detail["cause"]).endswith("it is not started again")
