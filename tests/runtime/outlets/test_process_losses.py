@@ -10,7 +10,8 @@ from time import monotonic, sleep
 
 import pytest
 from broken_outlet import HOWS
-from publisher_peers import wait_until
+from publisher_peers import MOSQUITTO, Broker, wait_until
+from test_publishers import write
 
 from ssn_edge_runtime.outlets.process import OutletProcess
 from ssn_edge_runtime.record import EventKind, EventRecord
@@ -98,3 +99,43 @@ def test_a_process_that_is_killed_is_told_with_its_cause_and_so_is_its_return(
     assert summed.event is EventKind.OUTLET_LOST
     assert summed.detail["losses"] == 1  # it was never up in between
     assert str(summed.detail["cause"]).endswith("it is not started again")
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_messages_that_found_no_room_while_a_broker_was_away_are_told_with_their_number(
+    tmp_path: Path, no_process_is_left: None
+) -> None:
+    pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
+    broker = Broker(tmp_path)
+    broker.start()
+    events: list[EventRecord] = []
+    url = f"mqtt://127.0.0.1:{broker.port}/l1"
+    arguments = [url, "--folder", str(tmp_path / "log"), "--control", str(tmp_path / "none.sock")]
+
+    def kinds() -> list[EventKind]:
+        outlet.look()
+        events.extend(outlet.take_events())
+        return [each.event for each in events]
+
+    with Journal(tmp_path / "log") as journal:
+        write(journal, 1)
+        outlet = OutletProcess(
+            url, "ssn_edge_runtime.outlets.mqtt", [*arguments, "--most-messages", "30"],
+            what="told", outlet="mqtt",
+        )  # fmt: skip
+        try:
+            with outlet:
+                broker.kill()
+                wait_until(lambda: kinds() == [EventKind.OUTLET_LOST])
+                last = write(journal, 100)[-1]
+                wait_until(lambda: EventKind.UNDELIVERED in kinds())
+                broker.start()
+                wait_until(lambda: EventKind.OUTLET_BACK in kinds())
+            events += outlet.take_events(is_last=True)
+        finally:
+            broker.kill()
+    (back,) = [each.detail for each in events if each.event is EventKind.OUTLET_BACK]
+    undelivered = [each.detail for each in events if each.event is EventKind.UNDELIVERED]
+    assert (back["waiting"], back["dropped"]) == (30, 70)
+    assert sum(int(str(each["dropped"])) for each in undelivered) == 70
+    assert undelivered[-1]["to_line"] == last - 30
