@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from ssn_edge.line_outlets import outlets_of
 from ssn_edge.line_request import LineRequest
 from ssn_edge.line_settings import GuardedSettings
-from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.errors import ConfigError, StorageError
 from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.guarded_line import run_guarded_line
 from ssn_edge_runtime.line.options import device_command, package_command
@@ -103,6 +103,7 @@ def run_guarded(
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()
+                note_outlets()
                 housekeeping.tend()
             if status.cause.startswith(WAITING) and status.cause != said_cause:
                 said_cause = status.cause
@@ -123,6 +124,11 @@ def run_guarded(
             for event in supervisor.take_events():
                 journal.note(event)
 
+        def note_outlets(*, is_last: bool = False) -> None:
+            for outlet in outlets:
+                for event in outlet.take_events(is_last=is_last):
+                    journal.note(event)
+
         def on_record(record: DecisionRecord) -> None:
             supervisor.after_part(record)
             note_events()
@@ -130,6 +136,9 @@ def run_guarded(
                 lines[0].stop()
 
         def on_own_end(summary: LineSummary) -> None:
+            if said:
+                with suppress(StorageError):  # what ended the run
+                    note_outlets(is_last=True)
             if on_end is not None and (said or summary.records):
                 on_end(summary, supervisor)  # a line that never came up has nothing to sum up
 

@@ -81,6 +81,13 @@ class EventKind(str, Enum):
     """Temperature, clocks and throttling, where the device tells them."""
     WITHHELD = "withheld"
     """A recorded pass whose signal was not given: deadline or state had changed meanwhile."""
+    OUTLET_LOST = "outlet_lost"
+    """An outlet's peer went, or its own process ended."""
+    OUTLET_BACK = "outlet_back"
+    UNDELIVERED = "undelivered"
+    """Messages that a peer is never given: no room for them, or it does not want them."""
+    OUTLET_FLOOD = "outlet_flood"
+    """An outlet's process said what is none of its words, or too many of them."""
 
     def __str__(self) -> str:
         """The text, on every Python version."""

@@ -241,7 +241,10 @@ def run(
     ] = None,
     modbus: Annotated[
         str | None,
-        typer.Option(help="Answer a PLC over Modbus TCP on this interface: 192.168.10.5:502."),
+        typer.Option(
+            help="Answer a PLC over Modbus TCP on this interface: 192.168.10.5:502, with "
+            "?heartbeat_ms=500 behind it where it is lost sooner or later than after 1000."
+        ),
     ] = None,
     modbus_allow: Annotated[
         list[str] | None,
@@ -272,6 +275,8 @@ def run(
     Example: ssn-edge run --device /dev/video0 --trigger stdin --deadline-ms 200
 
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
+
+    One that is lost after half a second: --modbus '127.0.0.1:5020?heartbeat_ms=500'
 
     With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
 

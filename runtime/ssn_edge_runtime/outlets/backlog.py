@@ -86,6 +86,8 @@ class Backlog:
         self._read_line = after_line
         self.dropped = 0
         """Messages that were ever left out."""
+        self.dropped_to_line = 0
+        """The last of their lines."""
 
     def __len__(self) -> int:
         """How many messages wait or are on their way."""
@@ -133,6 +135,7 @@ class Backlog:
     def lost(self, gap: Gap) -> None:
         """Count messages that cannot be given; they come before all that waits."""
         self.dropped += gap.messages
+        self.dropped_to_line = max(self.dropped_to_line, gap.last_line)
         self._gap = gap if self._gap is None else self._gap + gap
         self.passed(gap.last_line)
 

@@ -21,8 +21,9 @@ from ssn_edge_runtime.files import read_private
 from ssn_edge_runtime.outlets.backlog import Owed
 from ssn_edge_runtime.outlets.current import CurrentValues
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
-from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside, tell
-from ssn_edge_runtime.outlets.publisher import publish, publisher_options
+from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
+from ssn_edge_runtime.outlets.publisher import is_event_for_peers, publish, publisher_options
+from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.server.line_client import LineClient
 from ssn_edge_runtime.sinks.tail import TailLine
@@ -89,6 +90,8 @@ class MqttTransport:
     """
 
     window = WINDOW
+    is_there_once_connected = True
+    refused = 0
 
     def __init__(
         self,
@@ -222,7 +225,7 @@ class MqttTransport:
 
 def is_wanted(line: TailLine) -> bool:
     """Verdicts and events; a trigger's part is told by its verdict."""
-    return line.kind in (LineKind.VERDICT.value, LineKind.EVENT.value)
+    return line.kind == LineKind.VERDICT.value or is_event_for_peers(line)
 
 
 def mqtt_outlet(
@@ -259,6 +262,7 @@ def mqtt_outlet(
         "ssn_edge_runtime.outlets.mqtt",
         arguments,
         what="told what the line decides",
+        outlet="mqtt",
         on_message=on_message,
     )
 

@@ -28,7 +28,9 @@ from ssn_edge_runtime.outlets.opcua_address import OpcUaAddress, parse_opcua
 from ssn_edge_runtime.outlets.opcua_certificate import APPLICATION, own_certificate
 from ssn_edge_runtime.outlets.opcua_nodes import LineNodes, node_values
 from ssn_edge_runtime.outlets.opcua_users import read_users
-from ssn_edge_runtime.outlets.process import begin_beside, tell
+from ssn_edge_runtime.outlets.process import begin_beside
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.server.answers import Refusal
 from ssn_edge_runtime.server.line_client import LineClient
 from ssn_edge_runtime.settings_store import read_settings
@@ -245,6 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--takes-triggers", action="store_true", help="the line takes triggers")
     options = parser.parse_args(arguments)
     stop = begin_beside()
+    log_seldom("opcua")
     # What clients do wrong is theirs; the library tells each of it with a traceback.
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     try:

@@ -60,5 +60,6 @@ def opcua_outlet(
         "ssn_edge_runtime.outlets.opcua",
         arguments,
         what="showing the line",
+        outlet="opcua",
         on_message=on_message,
     )

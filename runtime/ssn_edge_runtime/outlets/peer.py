@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
 
 from ssn_edge_runtime.errors import ConfigError
@@ -36,6 +36,10 @@ class Peer:
         """The URL, which holds no secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}/{self.path}".rstrip("/")
+
+    def without_path(self) -> str:
+        """The URL up to its path: that of a hook is often its secret."""
+        return str(replace(self, path=""))
 
     def address(self) -> str:
         """The host to connect to; for a peer without TLS an address that was checked.

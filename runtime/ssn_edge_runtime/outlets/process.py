@@ -1,7 +1,8 @@
 """A process beside the line: whatever its peers do to it, the authority does not notice.
 
 Between both are the control socket and the journal's files; its threads, its memory and its
-interpreter lock are its own.
+interpreter lock are its own. On its standard output it says that it is up, and what becomes of its
+peer: that, and its own end, are events of the journal.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
 
 from ssn_edge_runtime.errors import ListenError
+from ssn_edge_runtime.outlets.loss_notes import LossNotes
+from ssn_edge_runtime.outlets.seldom import Seldom
+from ssn_edge_runtime.outlets.word_reader import WordReader
+from ssn_edge_runtime.outlets.words import LONGEST_WORD, PeerLosses, PeerReport, plain_cause
+from ssn_edge_runtime.record import EventKind, EventRecord
 from ssn_edge_runtime.supervision.restart_budget import RestartBudget
 
 START_S = 30.0
@@ -35,6 +41,8 @@ class OutletProcess:
         module: Run as ``python -m``; its `main` begins with `begin_beside` and tells with `tell`.
         arguments: Its command line.
         what: What it does, for the message when it is up.
+        outlet: What it is, for the journal: such as ``mqtt``.
+        peer: Whom it is for, for the journal, without secrets; the name if it is left out.
         on_message: Told that it is up, and when it is gone for good.
     """
 
@@ -45,6 +53,8 @@ class OutletProcess:
         arguments: Sequence[str],
         *,
         what: str,
+        outlet: str,
+        peer: str | None = None,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._name = name
@@ -53,6 +63,14 @@ class OutletProcess:
         self._on_message = on_message
         self._budget = RestartBudget()
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: WordReader | None = None
+        whose = (outlet, name if peer is None else peer)
+        self._peer_notes = LossNotes(*whose, "peer")
+        self._own_notes = LossNotes(*whose, "process")
+        self._own_losses = PeerLosses()
+        self._ending = ""  # what the process said before its end
+        self._refused = Seldom()
+        self._whose = {"outlet": outlet, "peer": whose[1]}
 
     def open(self) -> None:
         """Start it, and wait until it says that it is up.
@@ -66,18 +84,50 @@ class OutletProcess:
         except BaseException:
             self.close()
             raise
+        self._own_losses.back()
+        self._listen(self._process)
 
     def look(self) -> None:
-        """Start it again if it is gone; waits for nothing."""
+        """Take what it says, and start it again if it is gone; waits for nothing."""
         process = self._process
-        if process is None or process.poll() is None:
+        if process is None:
             return
+        self._hear()
+        if process.poll() is None:
+            return
+        self._hear()  # its last words
+        self._reader = None
         _close_pipes(process)
+        cause = self._ending or _ending_of(process.returncode)
+        self._ending = ""
+        self._own_losses.lost(cause)
         if self._budget.spend(monotonic()):
             self._process = self._started()
+            self._listen(self._process)
             return
         self._process = None
+        self._own_losses.lost(f"{cause}; it is not started again")
+        self._given_up()
         self._on_message(f"{self._name}: the server is gone and is not started again")
+
+    def take_events(self, *, is_last: bool = False) -> list[EventRecord]:
+        """What the journal is to be told now: few, whatever the process and its peer do.
+
+        Args:
+            is_last: The run ends: also what would have been told later.
+        """
+        now_s = float("inf") if is_last else monotonic()
+        if (report := self._own_losses.report) is not None:
+            self._own_notes.see(report)
+        events = [
+            EventRecord.now(event, detail)
+            for notes in (self._own_notes, self._peer_notes)
+            for event, detail in notes.notes(now_s)
+        ]
+        if self._refused.untold and self._refused.is_free(now_s):
+            detail = self._whose | {"words": self._refused.tell(now_s)}
+            events.append(EventRecord.now(EventKind.OUTLET_FLOOD, detail))
+        return events
 
     def close(self) -> None:
         """End it, once what it has in hand is done."""
@@ -107,12 +157,16 @@ class OutletProcess:
         """End it."""
         self.close()
 
+    def _given_up(self) -> None:
+        """What is left to do once it is not started again."""
+
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self._command,
+            bufsize=0,
             stdin=subprocess.PIPE,  # its end is ours, also where we are killed
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment(),
             start_new_session=True,  # Ctrl-C in a terminal is the line's
         )
 
@@ -120,7 +174,7 @@ class OutletProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         is_told = select.select([self._process.stdout], [], [], START_S)[0]
-        said = self._process.stdout.readline() if is_told else b""
+        said = self._process.stdout.readline(LONGEST_WORD) if is_told else b""
         try:
             document = json.loads(said)
         except ValueError:
@@ -130,6 +184,39 @@ class OutletProcess:
         if "error" in document:
             raise ListenError(str(document["error"]))
         return str(document["listens"])
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)  # the authority must not wait
+        self._reader = WordReader(process.stdout.fileno())
+        self._peer_notes.begin_again()
+
+    def _hear(self) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        for word in reader.take():
+            try:
+                self._heed(word)
+            except ValueError:
+                reader.refused += 1
+        self._refused.untold, reader.refused = self._refused.untold + reader.refused, 0
+
+    def _heed(self, word: Mapping[str, object]) -> None:
+        ((name, said),) = word.items()
+        if name == "peer" and isinstance(said, dict):
+            self._peer_notes.see(PeerReport.from_dict(said))
+        elif name == "listens" and isinstance(said, str):
+            self._own_losses.back()
+        elif name == "error" and isinstance(said, str):
+            self._ending = plain_cause(said)
+        else:
+            raise ValueError("is none of an outlet's words")
+
+
+def environment() -> dict[str, str]:
+    """Of a process that is to find this package where this one did."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def begin_beside() -> threading.Event:
@@ -147,16 +234,19 @@ def begin_beside() -> threading.Event:
     return stop
 
 
-def tell(**document: str) -> None:
-    """In the process itself: ``listens=...`` once it is up, ``error=...`` if it cannot."""
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
-
-
 def _wait_for_end(stop: threading.Event) -> None:
     while os.read(0, 4096):
         pass
     stop.set()
+
+
+def _ending_of(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process was ended by signal {-code}"
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

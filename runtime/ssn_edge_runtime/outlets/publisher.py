@@ -18,8 +18,10 @@ from typing import Protocol
 from ssn_edge_runtime.outlets.backlog import MOST_BYTES, MOST_MESSAGES, Gap, Message, Owed
 from ssn_edge_runtime.outlets.feed import Feed, PlaceFile
 from ssn_edge_runtime.outlets.peer import Peer, PeerError
-from ssn_edge_runtime.outlets.process import DRAIN_S, tell
-from ssn_edge_runtime.record import canonical_json, utc_text
+from ssn_edge_runtime.outlets.process import DRAIN_S
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import PeerLosses, PeerReport, Reporter, tell
+from ssn_edge_runtime.record import EventKind, LineKind, canonical_json, utc_text
 from ssn_edge_runtime.sinks.tail import POLL_S, TailLine
 from ssn_edge_runtime.sources.reopening import ReopenBudget
 
@@ -36,6 +38,10 @@ class Transport(Protocol):
 
     window: int
     """How many messages may be on their way at once."""
+    is_there_once_connected: bool
+    """Whether `connect` shows that the peer is there; else only what it takes does."""
+    refused: int
+    """Messages that the peer did not take and will not take."""
 
     def connect(self) -> None:
         """Reach the peer, anew."""
@@ -63,6 +69,8 @@ class Publisher:
         transport: How it is given.
         pace: Pauses between attempts.
         random: Where their jitter comes from.
+        clock: Seconds, monotonic.
+        report: Says to the line what becomes of the peer.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class Publisher:
         pace: ReopenBudget = PACE,
         random: Random | None = None,
         clock: Callable[[], float] = monotonic,
+        report: Callable[[PeerReport | None], None] = lambda report: None,
     ) -> None:
         self._name = name
         self._feed = feed
@@ -85,7 +94,8 @@ class Publisher:
         self._attempts = 0
         self._next_s = 0.0
         self._kept_s = clock()
-        self._said = ""
+        self._losses = PeerLosses(clock)
+        self._report = report
 
     def run(self, stop: Event) -> None:
         """Publish until told to stop, and then what is left, for `DRAIN_S` at most."""
@@ -95,6 +105,10 @@ class Publisher:
                 until_s = self._clock() + DRAIN_S
             count = self._feed.step()
             self._publish(stop if until_s is None else None, 0.0 if count else POLL_S)
+            self._losses.dropped = self._feed.backlog.dropped
+            self._losses.to_line = self._feed.backlog.dropped_to_line
+            self._losses.refused = self._transport.refused
+            self._report(self._losses.report)
             if self._clock() - self._kept_s >= KEEP_EVERY_S:
                 self._kept_s = self._clock()
                 self._feed.keep()
@@ -116,24 +130,25 @@ class Publisher:
             if not self._is_connected:
                 self._transport.connect()
                 self._is_connected = True
-            backlog = self._feed.backlog
-            while backlog.in_flight < self._transport.window:
-                owed = backlog.take()
+                if self._transport.is_there_once_connected:
+                    self._is_there()
+            while self._feed.backlog.in_flight < self._transport.window:
+                owed = self._feed.backlog.take()
                 if owed is None:
                     break
                 self._transport.send(*_said(owed), owed)
             # More may wait than the window holds: then whatever comes back is to be looked at.
             for settled in self._transport.turn(timeout_s):
-                backlog.settle(settled)
-                self._is_well()
+                self._attempts = 0
+                self._is_there()
+                self._feed.backlog.settle(settled)
         except PeerError as error:
             self._lost(error)
 
-    def _is_well(self) -> None:
-        if self._said:
-            self._said = ""
+    def _is_there(self) -> None:
+        if self._losses.is_lost:
             logger.warning("%s: is back", self._name)
-        self._attempts = 0
+        self._losses.back(waiting=len(self._feed.backlog))
 
     def _lost(self, error: PeerError) -> None:
         self._transport.close(is_orderly=False)
@@ -142,8 +157,7 @@ class Publisher:
         self._attempts += 1
         pause_s = self._pace.pause_before(self._attempts, self._random.random())
         self._next_s = self._clock() + pause_s
-        if str(error) != self._said:
-            self._said = str(error)
+        if self._losses.lost(str(error)):
             logger.warning("%s: %s; it is tried again, and messages wait", self._name, error)
 
 
@@ -182,7 +196,18 @@ def publish(
         most_bytes=options.most_bytes,
     ) as feed:
         tell(listens=str(peer))
-        Publisher(str(peer), feed, transport).run(stop)
+        log_seldom(peer.scheme)
+        Publisher(str(peer), feed, transport, report=Reporter().show).run(stop)
+
+
+def is_event_for_peers(line: TailLine) -> bool:
+    """Whether a line is an event that peers are told.
+
+    What some peer was not given is none: to one that takes nothing it would be the next of these,
+    without end. Each is told of its own gaps.
+    """
+    is_event = line.kind == LineKind.EVENT.value
+    return is_event and line.document.get("event") != EventKind.UNDELIVERED.value
 
 
 def gap_note(gap: Gap) -> Mapping[str, object]:

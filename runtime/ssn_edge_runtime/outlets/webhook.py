@@ -24,8 +24,14 @@ from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.files import read_private, write_private
 from ssn_edge_runtime.outlets.backlog import Message, Owed
 from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
-from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside, tell
-from ssn_edge_runtime.outlets.publisher import logger, publish, publisher_options
+from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
+from ssn_edge_runtime.outlets.publisher import (
+    is_event_for_peers,
+    logger,
+    publish,
+    publisher_options,
+)
+from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.record import LineKind
 from ssn_edge_runtime.sinks.tail import TailLine
 
@@ -79,6 +85,7 @@ class WebhookTransport:
     """
 
     window = 1
+    is_there_once_connected = False
 
     def __init__(self, peer: Peer, key: bytes, *, authority: Path | None = None) -> None:
         self._peer = peer
@@ -105,8 +112,9 @@ class WebhookTransport:
         status = self._post(kind, payload, token)
         if 400 <= status < 500 and status not in KEEPS:
             self.refused += 1
-            log = logger.warning if self.refused == 1 else logger.debug
-            log("%s: refuses a message with status %d; it is left out", self._peer, status)
+            logger.warning(
+                "%s: refuses a message with status %d; it is left out", self._peer, status
+            )
         elif not 200 <= status < 300:
             what = "leads elsewhere, which is not followed" if 300 <= status < 400 else "answers"
             raise PeerError(f"{what} (status {status})")
@@ -166,7 +174,7 @@ def is_wanted(line: TailLine) -> bool:
     """Rejects and events."""
     if line.kind == LineKind.VERDICT.value:
         return line.document.get("verdict") != Verdict.PASS.value
-    return line.kind == LineKind.EVENT.value
+    return is_event_for_peers(line)
 
 
 def webhook_outlet(
@@ -189,7 +197,7 @@ def webhook_outlet(
     Raises:
         ConfigError: An address that is none, or no key.
     """
-    parse_webhook(url)
+    peer = parse_webhook(url)
     if key is None:
         raise ConfigError(
             "--webhook signs what it posts, so that the receiver knows whose it is; name a file "
@@ -203,6 +211,8 @@ def webhook_outlet(
         "ssn_edge_runtime.outlets.webhook",
         arguments,
         what="told of rejects and events",
+        outlet="webhook",
+        peer=peer.without_path(),  # which may hold what nobody else should know
         on_message=on_message,
     )
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssn_edge_runtime.errors import SsnEdgeError
-from ssn_edge_runtime.outlets.process import DRAIN_S, OutletProcess, begin_beside, tell
+from ssn_edge_runtime.outlets.process import DRAIN_S, OutletProcess, begin_beside
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.server.address import parse_listen
 from ssn_edge_runtime.server.inspection_server import InspectionServer
 from ssn_edge_runtime.server.limits import ServerLimits
@@ -43,7 +45,9 @@ def line_server(
     arguments += ["--takes-triggers"] if takes_triggers else []
     module = "ssn_edge_runtime.server.line_server"
     what = "answering for the line"
-    return OutletProcess(listen, module, arguments, what=what, on_message=on_message)
+    return OutletProcess(
+        listen, module, arguments, what=what, outlet="listen", on_message=on_message
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--takes-triggers", action="store_true", help="the line takes triggers")
     options = parser.parse_args(arguments)
     stop = begin_beside()
+    log_seldom("listen")
     line = LineClient(options.control, deadline_ms=options.deadline_ms)
     try:
         with InspectionServer(

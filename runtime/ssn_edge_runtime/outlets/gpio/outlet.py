@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ssn_edge_runtime.decision import Verdict
 from ssn_edge_runtime.line.status import LineStatus
 from ssn_edge_runtime.outlets.gpio.address import parse_gpio
-from ssn_edge_runtime.outlets.process import OutletProcess
+from ssn_edge_runtime.outlets.process import START_S, OutletProcess, environment
 
 NOT_LATER_NS = 1_000_000_000
 """A reject pulse that was not given by then is given no more: another part is there."""
@@ -45,10 +45,12 @@ class GpioOutlet(OutletProcess):
             "ssn_edge_runtime.outlets.gpio.pulse_process",
             [str(address)],
             what=what,
+            outlet="gpio",
             on_message=on_message,
         )
         self._is_reject_pulse = is_reject_pulse
         self._shown: int | None = None
+        self._leaving: subprocess.Popen[bytes] | None = None
 
     def accept(self, trigger_id: int | None, sequence: int, until_monotonic_ns: int) -> None:
         """Give the pulse of a part that passed.
@@ -71,6 +73,29 @@ class GpioOutlet(OutletProcess):
         self._shown = last.sequence
         if last.verdict is not Verdict.PASS or not last.is_accepted:
             self._pulse(status.at_ns + NOT_LATER_NS)
+
+    def close(self) -> None:
+        """End it; a wire whose process was killed is left inactive."""
+        process = self._process
+        super().close()
+        if process is not None and process.returncode < 0:
+            self._given_up()
+        if self._leaving is not None:
+            try:
+                self._leaving.wait(START_S)
+            except subprocess.TimeoutExpired:
+                self._leaving.kill()
+                self._leaving.wait()
+
+    def _given_up(self) -> None:
+        """The last one may have been killed in a pulse, together with its guard."""
+        self._leaving = subprocess.Popen(
+            [*self._command, "--leave"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment(),
+            start_new_session=True,
+        )
 
     def _pulse(self, until_ns: int) -> None:
         if self._process is None:

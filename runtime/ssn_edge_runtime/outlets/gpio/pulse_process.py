@@ -1,5 +1,7 @@
 """The process that holds a wire: it takes ``UNTIL_NS`` as lines, and ends with its line.
 
+The first that it does is to make the wire inactive: it may be there because another was killed.
+
 The pulse ends by this process' clock: a line that hangs or is killed in the middle of one makes it
 no longer.
 """
@@ -19,7 +21,8 @@ from ssn_edge_runtime.errors import SsnEdgeError
 from ssn_edge_runtime.outlets.gpio.address import parse_gpio
 from ssn_edge_runtime.outlets.gpio.chip import ChipLine
 from ssn_edge_runtime.outlets.gpio.pulses import Pulses
-from ssn_edge_runtime.outlets.process import tell
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import tell
 
 LONGEST_LINE = 64
 
@@ -33,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Give pulses on a GPIO line: one for each line of standard input.",
     )
     parser.add_argument("line", help="CHIP:LINE[,PULSE_MS]")
+    parser.add_argument("--leave", action="store_true", help="only leave it inactive, and end")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="gpio: %(message)s")
+    log_seldom("gpio")
     stop_reads, stop_writes = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(stop_writes, b"x"))
     try:
         address = parse_gpio(options.line)
         with ChipLine(address) as wire:
+            if options.leave:
+                return 0
             tell(listens=f"{address.chip}:{address.line}")
             _give(Pulses(wire, round(address.pulse_ms * 1e6)), stop_reads)
     except SsnEdgeError as error:

@@ -40,7 +40,8 @@ IDS = 1 << 16
 MOST_OPEN = 8
 """Parts without an acknowledgement; the oldest makes room."""
 PLC_SILENT_NS = 1_000_000_000
-"""Without another heartbeat of the PLC for longer, no pass is shown."""
+"""Unless another time is asked for: without another heartbeat of the PLC for longer, no pass is
+shown."""
 LINE_SILENT_NS = 500_000_000
 """The same for the line's state, which is asked for every 100 ms."""
 BEAT_NS = 100_000_000
@@ -127,6 +128,7 @@ class Handshake:
         recipes: Names in the order of their numbers, from 1.
         next_epoch: Gives a number that was never given before, also not by an earlier process; None
             where it cannot.
+        plc_silent_ns: Without another heartbeat of the PLC for longer, no pass is shown.
     """
 
     def __init__(
@@ -135,9 +137,11 @@ class Handshake:
         deadline_ns: int,
         recipes: Sequence[str] = (),
         next_epoch: Callable[[], int | None],
+        plc_silent_ns: int = PLC_SILENT_NS,
     ) -> None:
         self.counts = Counts()
         self._deadline_ns = deadline_ns
+        self._plc_silent_ns = plc_silent_ns
         self._recipes = tuple(recipes)
         self._recipes_crc = recipes_crc(self._recipes)
         self._next_epoch = next_epoch
@@ -308,7 +312,7 @@ class Handshake:
 
     def tick(self, now_ns: int) -> None:
         """Notice what did not come; each other call does, too."""
-        if self._plc_ns is not None and now_ns - self._plc_ns > PLC_SILENT_NS:
+        if self._plc_ns is not None and now_ns - self._plc_ns > self._plc_silent_ns:
             self.counts.plc_losses += 1
             self._plc_ns = None
             self._abandon()
@@ -321,6 +325,11 @@ class Handshake:
                 self._settle(part, None, Reason.DEADLINE, now_ns)
         while len(self._parts) > 1 and self._makes_room(now_ns):
             self._drop(0)
+
+    @property
+    def hears_plc(self) -> bool:
+        """Whether the PLC's heartbeat was there at the last look."""
+        return self._plc_ns is not None
 
     def state(self, now_ns: int) -> HandshakeState:
         """Whether a trigger would be taken now."""

@@ -20,7 +20,9 @@ from ssn_edge_runtime.outlets.modbus.epochs import Epochs
 from ssn_edge_runtime.outlets.modbus.handshake import Handshake
 from ssn_edge_runtime.outlets.modbus.line_link import LineLink
 from ssn_edge_runtime.outlets.modbus.registers import MOST_RECIPES, recipes_crc
-from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside, tell
+from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import PeerLosses, Reporter, tell
 
 LOOK_EVERY_S = 0.05
 EPOCHS_NAME = "modbus.json"
@@ -65,7 +67,9 @@ def plc_server(
     if recipes:
         what += f"; recipes {numbers} (recipes_crc {recipes_crc(recipes)})"
     module = "ssn_edge_runtime.outlets.modbus.plc_server"
-    return OutletProcess(listen, module, arguments, what=what, on_message=on_message)
+    return OutletProcess(
+        listen, module, arguments, what=what, outlet="modbus", on_message=on_message
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,13 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", action="append", default=[], help="names, in their order")
     options = parser.parse_args(arguments)
     stop = begin_beside()
-    logging.basicConfig(level=logging.WARNING, format="modbus: %(message)s")
+    log_seldom("modbus")
     try:
         address = parse_plc_address(options.listen, options.allow)
         handshake = Handshake(
             deadline_ns=round(options.deadline_ms * 1e6),
             recipes=options.recipe,
             next_epoch=Epochs(options.epochs).next,
+            plc_silent_ns=address.heartbeat_ms * 1_000_000,
         )
         asyncio.run(_serve(address, handshake, options.control, stop))
     except SsnEdgeError as error:
@@ -114,19 +119,33 @@ async def _serve(
     linked = asyncio.create_task(link.run())
     try:
         tell(listens=where)
-        plc_losses = 0
+        losses, reporter = PeerLosses(), Reporter()
         while not stop.is_set() and not linked.done():
             await asyncio.sleep(LOOK_EVERY_S)
             handshake.tick(monotonic_ns())
-            if handshake.counts.plc_losses != plc_losses:
-                plc_losses = handshake.counts.plc_losses
-                logger.warning("the PLC's heartbeat is lost (%d times so far)", plc_losses)
+            _look_at_plc(handshake, losses, address, server.last_writer)
+            reporter.show(losses.report)
     finally:
         linked.cancel()
         await asyncio.gather(linked, return_exceptions=True)
         await server.close()
     if not stop.is_set() and not linked.cancelled():
         linked.result()
+
+
+def _look_at_plc(
+    handshake: Handshake, losses: PeerLosses, address: PlcAddress, writer: str
+) -> None:
+    """Count the losses of the PLC, also one that came and went between two looks."""
+    while losses.losses < handshake.counts.plc_losses:
+        losses.back()
+        losses.lost(f"no heartbeat for {address.heartbeat_ms} ms; it came from {writer}")
+        if losses.losses == handshake.counts.plc_losses:
+            logger.warning("the PLC's heartbeat is lost (%d times so far)", losses.losses)
+    if handshake.hears_plc:
+        if losses.is_lost:
+            logger.warning("the PLC's heartbeat is back")
+        losses.back()
 
 
 if __name__ == "__main__":

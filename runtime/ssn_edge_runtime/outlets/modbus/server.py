@@ -16,7 +16,7 @@ from contextlib import suppress
 from ssn_edge_runtime.errors import ListenError
 from ssn_edge_runtime.outlets.modbus.address import PlcAddress
 from ssn_edge_runtime.outlets.modbus.handshake import Counts
-from ssn_edge_runtime.outlets.modbus.requests import Requests
+from ssn_edge_runtime.outlets.modbus.requests import WRITES, Requests
 
 MOST_CLIENTS = 8
 IDLE_S = 10.0
@@ -59,6 +59,8 @@ class ModbusServer:
         self._idle_s = idle_s
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self.last_writer = "nobody"
+        """Who wrote last, by its address: the PLC, where others only read."""
 
     async def open(self) -> str:
         """Listen; where.
@@ -117,6 +119,8 @@ class ModbusServer:
         if header[2:4] != b"\0\0" or not 1 <= length <= LONGEST_REQUEST:
             return False  # no Modbus, and nothing tells where the next request would begin
         request = await reader.readexactly(length)
+        if request[0] in WRITES:
+            self.last_writer = str(writer.get_extra_info("peername")[0])
         answer = self._requests.answer(request, self._clock())
         size = (len(answer) + 1).to_bytes(2, "big")
         writer.write(header[:4] + size + header[6:7] + answer)

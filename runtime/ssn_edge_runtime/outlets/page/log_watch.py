@@ -37,6 +37,10 @@ SHOWN = (
 )  # fmt: skip
 """Fields of a record that the page shows."""
 
+_OF_OUTLETS = tuple(
+    each.value for each in (EventKind.OUTLET_LOST, EventKind.OUTLET_BACK, EventKind.UNDELIVERED)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -75,6 +79,21 @@ class PageAlarm:
 
 
 @dataclass(slots=True)
+class OutletLosses:
+    """What an outlet lost in this run, as the journal says it.
+
+    Args:
+        is_lost: Whether it is away, as far as was told.
+        losses: How often it went.
+        undelivered: Messages that its peer is never given.
+    """
+
+    is_lost: bool = False
+    losses: int = 0
+    undelivered: int = 0
+
+
+@dataclass(slots=True)
 class RunLog:
     """What is known of the run; begins anew with each.
 
@@ -82,11 +101,13 @@ class RunLog:
         latencies: By stage.
         sums_ms: All durations of a stage, added.
         alarms: By the number of their line.
+        outlets: By outlet and what it lost, `peer` or `process`.
     """
 
     latencies: StageLatencies = field(default_factory=StageLatencies)
     sums_ms: dict[str, float] = field(default_factory=dict)
     alarms: OrderedDict[int, PageAlarm] = field(default_factory=OrderedDict)
+    outlets: dict[tuple[str, str], OutletLosses] = field(default_factory=dict)
 
 
 class LogWatch:
@@ -224,10 +245,21 @@ class LogWatch:
                 alarm.acknowledged_by = str(detail.get("user"))
         elif kind == EventKind.HEALTH.value:
             self.health = detail
+        elif kind in _OF_OUTLETS:
+            self._take_loss(str(kind), detail)
         elif kind == EventKind.WITHHELD.value and (
             detail.get("sequence") == self.last.get("sequence")
         ):
             self.last["withheld"] = True
+
+    def _take_loss(self, kind: str, detail: Mapping[str, Any]) -> None:
+        whose = (str(detail.get("outlet")), str(detail.get("what")))
+        found = self.run.outlets.setdefault(whose, OutletLosses())
+        if kind == EventKind.UNDELIVERED.value:
+            found.undelivered += _whole(detail.get("dropped")) + _whole(detail.get("refused"))
+            return
+        found.is_lost = kind == EventKind.OUTLET_LOST.value
+        found.losses += _whole(detail.get("losses"))
 
 
 def _alarm_text(detail: Mapping[str, Any]) -> str:

@@ -102,6 +102,7 @@ def _families(
         "ssn_edge_latency_seconds", "summary",
         "How long a part took by stage, as its record says, in this run.", list(_latencies(run)),
     )  # fmt: skip
+    yield from _outlets(run)
     alarms = Counter(each.kind for each in run.alarms.values())
     yield (
         "ssn_edge_alarms", "gauge", "Alarms of this run, by kind.",
@@ -128,6 +129,22 @@ def _families(
         "ssn_edge_health", "gauge", "Numbers of the device's last health event.",
         [("", {"sensor": key}, value) for key, value in health.items()
          if isinstance(value, (int, float))],
+    )  # fmt: skip
+
+
+def _outlets(run: RunLog) -> Iterator[tuple[str, str, str, list[Sample]]]:
+    by = [({"outlet": outlet, "what": what}, each) for (outlet, what), each in run.outlets.items()]
+    yield (
+        "ssn_edge_outlet_lost", "gauge", "Whether an outlet lost its peer, or its process.",
+        [("", labels, each.is_lost) for labels, each in by],
+    )  # fmt: skip
+    yield (
+        "ssn_edge_outlet_losses_total", "counter", "How often, in this run, as the journal says.",
+        [("", labels, each.losses) for labels, each in by],
+    )  # fmt: skip
+    yield (
+        "ssn_edge_outlet_undelivered_total", "counter", "Messages that a peer is never given.",
+        [("", labels, each.undelivered) for labels, each in by],
     )  # fmt: skip
 
 

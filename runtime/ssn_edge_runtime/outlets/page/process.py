@@ -21,7 +21,9 @@ from ssn_edge_runtime.outlets.page.endpoints import PageEndpoints
 from ssn_edge_runtime.outlets.page.options import PageOptions
 from ssn_edge_runtime.outlets.page.settings_signer import SettingsSigner
 from ssn_edge_runtime.outlets.page.snapshot import LOOK_S, Watch
-from ssn_edge_runtime.outlets.process import DRAIN_S, OutletProcess, begin_beside, tell
+from ssn_edge_runtime.outlets.process import DRAIN_S, OutletProcess, begin_beside
+from ssn_edge_runtime.outlets.seldom import log_seldom
+from ssn_edge_runtime.outlets.words import tell
 from ssn_edge_runtime.server.address import bind
 from ssn_edge_runtime.server.http_server import HttpServer
 from ssn_edge_runtime.server.limits import ServerLimits
@@ -69,6 +71,7 @@ def page_outlet(
         "ssn_edge_runtime.outlets.page.process",
         arguments,
         what="the live page of the line",
+        outlet="page",
         on_message=on_message,
     )
 
@@ -84,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trust", type=json.loads)
     given = parser.parse_args(arguments)
     stop = begin_beside()
+    log_seldom("page")
     cv2.setNumThreads(1)  # the cores are the line's
     try:
         options = PageOptions.from_json(given.options)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 from test_command import start_line
-from test_ends import verdicts
+from test_ends import events, verdicts
 
 from tests.runtime.outlets.gpio.test_pulses import STAND_IN, edges
 
@@ -75,3 +78,44 @@ def test_what_would_drive_a_wire_wrongly_is_refused_before_anything_is_opened(
     assert line.returncode == 2
     assert said in " ".join(err.split())
     assert not (tmp_path / "out").exists()
+
+
+def pulse_process_of(line: subprocess.Popen[str]) -> int:
+    for pid in Path(f"/proc/{line.pid}/task/{line.pid}/children").read_text().split():
+        with suppress(OSError):
+            if b"pulse_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+    return 0
+
+
+def test_a_wire_whose_process_is_killed_in_a_pulse_is_low_and_the_chain_says_so(
+    tmp_path: Path, nothing_is_left: None, package_path: Path, wire: Path
+) -> None:
+    more = ("--policy", "every", "--keep", "none", "--deadline-ms", "20000")
+    with start_line(package_path, tmp_path / "out", *more, "--gpio", "gpiochip0:7,10000") as line:
+        try:
+            until_s = monotonic() + 60
+            while not wire.exists() or "high" not in wire.read_text():
+                assert monotonic() < until_s
+                sleep(0.01)
+            os.kill(pulse_process_of(line), signal.SIGKILL)
+            while not events(tmp_path / "out", "outlet_back"):
+                assert monotonic() < until_s
+                sleep(0.05)
+            line.send_signal(signal.SIGTERM)
+            _, err = line.communicate(timeout=60)
+            assert line.returncode == 0, err
+        finally:
+            line.kill()
+    told = [what for _, what in edges(wire)]
+    assert told[:6] == ["take low", "high", "low", "input", "release", "take low"]
+    assert told[-3:] == ["low", "input", "release"]
+    (lost,) = events(tmp_path / "out", "outlet_lost")
+    assert lost["detail"] == {
+        "outlet": "gpio",
+        "what": "process",
+        "peer": "gpiochip0:7,10000",
+        "cause": "its process was ended by SIGKILL",
+        "losses": 1,
+        "away_s": 0.0,
+    }

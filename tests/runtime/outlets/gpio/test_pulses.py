@@ -161,11 +161,99 @@ def test_a_process_that_is_killed_gives_no_signal_and_begins_again_inactive(wire
         outlet._process.wait()
         with pytest.raises(OSError, match="Broken pipe"):
             outlet.accept(1, 1, monotonic_ns() + 5_000 * MS)
+        wait_for(wire, "release")
         outlet.look()
         wait_for(wire, "take low", 2)
         outlet.accept(2, 2, monotonic_ns() + 5_000 * MS)
         wait_for(wire, "high")
-    assert [what for _, what in edges(wire)][:3] == ["take low", "take low", "high"]
+    assert [what for _, what in edges(wire)][:6] == ["take low", *END, "take low", "high"]
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_pulse_leaves_the_wire_inactive_at_once(
+    wire: Path,
+) -> None:
+    with GpioOutlet("gpiochip0:7,10000") as outlet:
+        outlet.accept(1, 1, monotonic_ns() + 10_000 * MS)
+        wait_for(wire, "high")
+        assert outlet._process is not None
+        killed_ns = monotonic_ns()
+        outlet._process.kill()
+        wait_for(wire, "release")  # nobody has looked: it is the guard's doing
+        told = edges(wire)
+        assert [what for _, what in told] == ["take low", "high", *END]
+        assert told[2][0] - killed_ns < 2_000 * MS  # some ms; the machine may be busy
+        outlet.look()
+        wait_for(wire, "take low", 2)
+
+
+def kill_with_its_guard(outlet: GpioOutlet) -> None:
+    """Both at once, as whoever kills a whole session does; stopped first, so that neither acts."""
+    process = outlet._process
+    assert process is not None
+    os.killpg(process.pid, signal.SIGSTOP)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_one_that_is_killed_with_its_guard_is_started_again_and_its_first_act_is_low(
+    wire: Path,
+) -> None:
+    with GpioOutlet("gpiochip0:7,10000") as outlet:
+        outlet.accept(1, 1, monotonic_ns() + 10_000 * MS)
+        wait_for(wire, "high")
+        kill_with_its_guard(outlet)
+        assert [what for _, what in edges(wire)] == ["take low", "high"]  # it keeps its level
+        outlet.look()
+        wait_for(wire, "take low", 2)
+        assert [what for _, what in edges(wire)] == ["take low", "high", "take low"]
+
+
+def test_one_that_is_started_again_no_more_still_leaves_the_wire_inactive(wire: Path) -> None:
+    with GpioOutlet("gpiochip0:7,10000") as outlet:
+        for count in range(1, 7):
+            outlet.accept(count, count, monotonic_ns() + 10_000 * MS)
+            wait_for(wire, "high", count)
+            kill_with_its_guard(outlet)
+            outlet.look()
+            wait_for(wire, "take low", count + 1)
+        assert outlet._process is None
+        wait_for(wire, "release")
+        with pytest.raises(OSError, match="is gone"):
+            outlet.accept(7, 7, monotonic_ns() + 10_000 * MS)
+    assert [what for _, what in edges(wire)] == [*["take low", "high"] * 6, "take low", *END]
+
+
+def test_one_that_is_killed_at_the_line_s_own_end_leaves_the_wire_inactive(wire: Path) -> None:
+    with GpioOutlet("gpiochip0:7,10000") as outlet:
+        outlet.accept(1, 1, monotonic_ns() + 10_000 * MS)
+        wait_for(wire, "high")
+        kill_with_its_guard(outlet)
+    assert [what for _, what in edges(wire)] == ["take low", "high", "take low", *END]
+
+
+def test_a_guard_that_is_killed_changes_nothing_of_a_process_that_ends_in_order(
+    wire: Path,
+) -> None:
+    with GpioOutlet("gpiochip0:7,20") as outlet:
+        assert outlet._process is not None
+        pid = outlet._process.pid
+        (guard,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(guard), signal.SIGKILL)
+        outlet.accept(1, 1, monotonic_ns() + 5_000 * MS)
+        wait_for(wire, "low")
+    assert [what for _, what in edges(wire)] == ["take low", "high", "low", *END]
+
+
+def test_a_wire_that_the_guard_still_holds_is_waited_for(
+    wire: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSN_EDGE_TEST_BUSY", "20")
+    with GpioOutlet("gpiochip0:7,20") as outlet:
+        outlet.accept(1, 1, monotonic_ns() + 5_000 * MS)
+        wait_for(wire, "low")
+    monkeypatch.setenv("SSN_EDGE_TEST_BUSY", "100000")
+    with pytest.raises(ListenError, match="cannot be taken"), GpioOutlet("gpiochip0:7,20"):
+        pass
 
 
 def test_a_process_that_does_not_read_keeps_the_line_from_nothing(wire: Path) -> None:

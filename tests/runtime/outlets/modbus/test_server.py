@@ -75,12 +75,14 @@ class Line:
 
 
 @contextmanager
-def serving(folder: Path, *allow: str, deadline_ms: float = 500) -> Iterator[tuple[int, Line]]:
+def serving(
+    folder: Path, *allow: str, deadline_ms: float = 500, listen: str = "127.0.0.1:0"
+) -> Iterator[tuple[int, Line]]:
     """The server's process beside a line; its port."""
     said: list[str] = []
     line = Line(folder / "control")
     process = plc_server(
-        "127.0.0.1:0", allow, folder / "control", deadline_ms=deadline_ms, folder=folder,
+        listen, allow, folder / "control", deadline_ms=deadline_ms, folder=folder,
         on_message=said.append,
     )  # fmt: skip
     try:
@@ -369,11 +371,57 @@ def test_the_page_has_the_table_and_the_plc_s_program_the_addresses() -> None:
         ("192.168.10.5:502", (), "name the PLC"),
         ("[::]:502", (), "name the PLC"),
         ("127.0.0.1", ("192.168.10.5/24",), "host bits set"),
+        ("127.0.0.1:5020?", (), "nothing is no option"),
+        ("127.0.0.1:5020?heartbeat=500", (), "heartbeat is no option of it; heartbeat_ms=500"),
+        ("127.0.0.1:5020?heartbeat_ms", (), "100 to 10000 ms are wanted"),
+        ("127.0.0.1:5020?heartbeat_ms=99", (), "100 to 10000 ms are wanted"),
+        ("127.0.0.1:5020?heartbeat_ms=10001", (), "100 to 10000 ms are wanted"),
+        ("127.0.0.1:5020?heartbeat_ms=-500", (), "100 to 10000 ms are wanted"),
+        ("127.0.0.1:5020?heartbeat_ms=500&x=1", (), "100 to 10000 ms are wanted"),
+        ("127.0.0.1:5020?heartbeat_ms=0.5", (), "100 to 10000 ms are wanted"),
     ],
 )
 def test_an_address_that_is_none_is_refused(text: str, allow: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_plc_address(text, allow)
+
+
+@pytest.mark.parametrize(
+    ("text", "heartbeat_ms"),
+    [
+        ("127.0.0.1:5020", 1000),
+        ("127.0.0.1:5020?heartbeat_ms=1000", 1000),
+        ("127.0.0.1:502?heartbeat_ms=100", 100),
+        ("[::1]:5020?heartbeat_ms=10000", 10_000),
+    ],
+)
+def test_an_address_may_say_when_a_plc_is_taken_for_lost(text: str, heartbeat_ms: int) -> None:
+    at = parse_plc_address(text)
+    assert at.heartbeat_ms == heartbeat_ms
+    assert parse_plc_address(str(at)) == at
+
+
+@pytest.mark.parametrize("heartbeat_ms", [300, 2500])
+def test_a_plc_is_lost_after_the_time_of_the_address_and_not_before(
+    tmp_path: Path, heartbeat_ms: int
+) -> None:
+    listen = f"127.0.0.1:0?heartbeat_ms={heartbeat_ms}"
+    with serving(tmp_path, deadline_ms=60_000, listen=listen) as (port, _), Plc(port) as plc:
+        plc.begin()
+        plc.beat()
+        plc.write("trigger_id", 1)
+        beaten_s = monotonic()
+        plc.beat()
+        shown = []
+        while (status := plc.status)["handshake"] == HandshakeState.READY:
+            shown.append(plc.result[1])
+            assert monotonic() - beaten_s < 30
+        lost_after_s = monotonic() - beaten_s
+        assert plc.result == (0, 0, 0)
+    assert PASS in shown
+    assert status["handshake"] == HandshakeState.NO_PLC
+    assert lost_after_s >= heartbeat_ms / 1e3
+    assert lost_after_s < heartbeat_ms / 1e3 + 2  # one request's time; the machine may be busy
 
 
 def test_who_may_speak_is_told_by_address() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ class LineRequest:
         _write("release")
 
 
+_busy = [int(os.environ.get("SSN_EDGE_TEST_BUSY", "0"))]
+"""So often the wire is another's, as the kernel says it."""
+
+
 def request_lines(
     path: str, *, consumer: str, config: dict[int | str, LineSettings]
 ) -> LineRequest:
@@ -47,5 +52,8 @@ def request_lines(
     assert settings.direction is Direction.OUTPUT
     assert settings.output_value is Value.INACTIVE
     assert path.startswith("/dev/gpiochip")
+    if _busy[0] > 0:
+        _busy[0] -= 1
+        raise OSError(errno.EBUSY, "Device or resource busy")
     _write("take low")
     return LineRequest(line)
