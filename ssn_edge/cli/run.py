@@ -155,6 +155,10 @@ def run(
     mqtt_ca: Annotated[
         Path | None, typer.Option(help="Certificates that an mqtts:// broker is checked against.")
     ] = None,
+    mqtt_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate and key (one PEM, mode 0600) that an mqtts:// broker asks."),
+    ] = None,
     opcua: Annotated[
         str | None,
         typer.Option(help="Be an OPC UA server: opc.tcp://127.0.0.1:4840; needs ...[opcua]."),
@@ -174,6 +178,10 @@ def run(
     ] = None,
     webhook_ca: Annotated[
         Path | None, typer.Option(help="Certificates that an https:// server is checked against.")
+    ] = None,
+    webhook_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate and key (one PEM, mode 0600) that an https:// server asks."),
     ] = None,
     page: Annotated[
         str | None,
@@ -389,12 +397,14 @@ def run(
                 mqtt=mqtt,
                 mqtt_login=mqtt_login,
                 mqtt_ca=mqtt_ca,
+                mqtt_cert=mqtt_cert,
                 opcua=opcua,
                 opcua_users=opcua_users,
                 opcua_open=opcua_open,
                 webhook=webhook,
                 webhook_key=webhook_key,
                 webhook_ca=webhook_ca,
+                webhook_cert=webhook_cert,
             ),
             modbus=modbus,
             modbus_allow=tuple(modbus_allow or ()),
