@@ -196,7 +196,7 @@ class MqttTransport:
             client.disconnect()
             return
         # Without the word of farewell, so that the broker publishes the last will.
-        client._sock_close()
+        client._reset_sockets()
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._publish(topic, payload, is_retained=True)

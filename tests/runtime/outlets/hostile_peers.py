@@ -294,6 +294,34 @@ SERVER_TRICKS: Sequence[Trick] = (
 )
 
 
+# What either may do in place of a handshake of TLS.
+
+
+def handshake_drips(talk: socket.socket, random: Random) -> None:
+    _take(talk)
+    record = bytes([0x16, 3, 3, 0x40, 0]) + bytes([2, 0, 0x3F, 0xFC, 3, 3]) + random.randbytes(600)
+    _drip(talk, record, random.choice([0.0, 0.02, 0.1]))
+
+
+def handshake_never_ends(talk: socket.socket, random: Random) -> None:
+    _take(talk)
+    kind = random.choice([0x14, 0x15, 0x16, 0x17, 0x18])
+    record = bytes([kind, 3, 3, 0x40, 0]) + random.randbytes(0x4000)
+    _endless(talk, record * 4)
+
+
+def handshake_of_mutants(talk: socket.socket, random: Random) -> None:
+    _take(talk)
+    body = random.randbytes(random.randrange(1, 400))
+    body = random.choice([b"\x02", b"\x0b", b"\x0e", b""]) + body
+    record = bytes([random.choice([0x15, 0x16]), 3, random.randrange(5)])
+    talk.sendall(record + struct.pack("!H", random.choice([len(body), 2, 65535])) + body)
+    sleep(0.02)
+
+
+HANDSHAKE_TRICKS: Sequence[Trick] = (handshake_drips, handshake_never_ends, handshake_of_mutants)
+
+
 class SilentTaker:
     """A broker that takes all and acknowledges nothing, and answers pings; a context manager."""
 

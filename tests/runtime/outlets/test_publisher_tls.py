@@ -53,7 +53,7 @@ def authority(tmp_path: Path) -> Authority:
 class TlsBroker:
     """A broker on a port with TLS, and on one without, for whoever looks at what it has."""
 
-    def __init__(self, folder: Path, certificate: Path, *lines: str) -> None:
+    def __init__(self, folder: Path, certificate: Path, *lines: str, port: int = 0) -> None:
         pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
         self.shown = Path(shutil.copy(certificate, folder / "broker.pem"))
         self.plain_port = free_port()
@@ -64,6 +64,7 @@ class TlsBroker:
             *lines,
             f"listener {self.plain_port} 127.0.0.1",
             *("allow_anonymous true", "user root"),
+            port=port,
         )
         self.broker.start()
         wait_until(lambda: is_listening(self.plain_port))
@@ -359,6 +360,7 @@ def test_a_line_whose_peers_have_wrong_certificates_judges_on_and_tells_them_lat
                 )
             )
             wait_until(lambda: [each for each in posted(receiver) if each] == rejects)
+            wait_until(lambda: receiver.posts)  # events, where there was no reject
             line.send_signal(signal.SIGTERM)
             _, err = line.communicate(timeout=60)
             assert line.returncode == 0, err
