@@ -275,6 +275,8 @@ def run(
 
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
 
+    A broker: ssn-edge run --device /dev/video0 --mqtt mqtts://10.1.2.3/line1 --mqtt-ca ca.pem
+
     With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
     """
     with reporting(context) as out:

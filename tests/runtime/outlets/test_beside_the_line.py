@@ -168,6 +168,8 @@ def test_an_operator_triggers_over_opc_ua_and_a_line_that_hangs_or_dies_shows_no
     ("more", "message"),
     [
         (("--mqtt", "mqtt://u:p@127.0.0.1/a"), "do not belong into the address"),
+        (("--mqtt", "mqtt://127.0.0.1/a", "--mqtt-ca", "ca.pem"), "use mqtts://"),
+        (("--mqtt", "mqtts://127.0.0.1/a", "--mqtt-cert", "none.pem"), "cannot be read"),
         (("--webhook", "http://8.8.8.8/"), "use https://"),
         (("--webhook", "http://127.0.0.1/"), "--webhook-key FILE"),
         (("--opcua", "opc.tcp://0.0.0.0"), "--opcua-users FILE"),
