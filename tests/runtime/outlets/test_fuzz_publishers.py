@@ -18,7 +18,9 @@ from time import monotonic
 
 import pytest
 from certificates import Authority
-from hostile_peers import BROKER_TRICKS, HANDSHAKE_TRICKS, SERVER_TRICKS, HostilePeer, SilentTaker
+from hostile_brokers import BROKER_TRICKS, SilentTaker
+from hostile_peers import HANDSHAKE_TRICKS, HostilePeer
+from hostile_servers import SERVER_TRICKS
 from publisher_peers import (
     MOSQUITTO,
     SAID_NAME,
@@ -28,16 +30,16 @@ from publisher_peers import (
     publisher,
     wait_until,
 )
-from test_beside_the_line import line_with, pull
+from real_line import line_with, pull
 from test_ends import verdicts
-from test_publisher_tls import TlsBroker, server_tls
 from test_publishers import posted, sequences, write
+from tls_peers import TlsBroker, server_tls
 
 from ssn_edge_runtime.sinks import Journal
 
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 MOST_WAITING = 200
-GROWTH_KIB = 16 * 1024
+GROWTH_KIB = 8 * 1024
 """Highest above what it is once its buffer is full."""
 FORMS = pytest.mark.parametrize(
     "seconds",

@@ -17,18 +17,15 @@ import pytest
 from certificates import WRONG, Authority, wrong_certificate
 from publisher_peers import (
     MOSQUITTO,
-    SAID_NAME,
-    Broker,
     Listener,
     Receiver,
-    free_port,
-    is_listening,
     publisher,
     wait_until,
 )
-from test_beside_the_line import line_with, pull
+from real_line import line_with, pull
 from test_ends import verdicts
 from test_publishers import posted, sequences, write
+from tls_peers import TlsBroker, said, server_tls
 
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.outlets.mqtt import mqtt_outlet
@@ -50,51 +47,9 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-class TlsBroker:
-    """A broker on a port with TLS, and on one without, for whoever looks at what it has."""
-
-    def __init__(self, folder: Path, certificate: Path, *lines: str, port: int = 0) -> None:
-        pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
-        self.shown = Path(shutil.copy(certificate, folder / "broker.pem"))
-        self.plain_port = free_port()
-        self.broker = Broker(
-            folder,
-            f"certfile {self.shown}",
-            f"keyfile {self.shown}",
-            *lines,
-            f"listener {self.plain_port} 127.0.0.1",
-            *("allow_anonymous true", "user root"),
-            port=port,
-        )
-        self.broker.start()
-        wait_until(lambda: is_listening(self.plain_port))
-
-    def show(self, certificate: Path) -> None:
-        shutil.copy(certificate, self.shown)
-        self.broker.reload()
-
-    def arguments(self, folder: Path, *more: str) -> tuple[str, ...]:
-        url = f"mqtts://127.0.0.1:{self.broker.port}/plant/line1"
-        control = str(folder / "none.sock")
-        return ("mqtt", url, "--folder", str(folder / "log"), "--control", control, *more)
-
-
-def server_tls(certificate: Path) -> ssl.SSLContext:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    return tls
-
-
 def webhook_arguments(receiver: Receiver, folder: Path, *more: str) -> tuple[str, ...]:
     url = f"https://127.0.0.1:{receiver.port}/hook"
     return ("webhook", url, "--folder", str(folder / "log"), "--key", str(folder / "key"), *more)
-
-
-def said(folder: Path) -> list[str]:
-    """What a publisher's process said: each complaint in one line, and no traceback."""
-    lines = (folder / SAID_NAME).read_text().splitlines()
-    assert not any("Traceback" in each or each.startswith(" ") for each in lines), lines
-    return lines
 
 
 @needs_broker
