@@ -19,9 +19,11 @@ class BusRequest:
         mqtt: The broker's URL, whose path is the prefix of the topics.
         mqtt_login: File of ``user:password``; without it the environment is asked.
         mqtt_ca: Certificates that a TLS broker is checked against; None for the system's.
+        mqtt_cert: Certificate and private key that the broker is shown, in one file.
         webhook: Where rejects and events are posted.
         webhook_key: File of the key that signs them; made if it is not there.
         webhook_ca: Certificates that an HTTPS server is checked against; None for the system's.
+        webhook_cert: Certificate and private key that the server is shown, in one file.
         opcua: Where the OPC UA server listens.
         opcua_users: Its users, with their roles.
         opcua_open: Whether everyone on the network may read it.
@@ -30,9 +32,11 @@ class BusRequest:
     mqtt: str | None = None
     mqtt_login: Path | None = None
     mqtt_ca: Path | None = None
+    mqtt_cert: Path | None = None
     webhook: str | None = None
     webhook_key: Path | None = None
     webhook_ca: Path | None = None
+    webhook_cert: Path | None = None
     opcua: str | None = None
     opcua_users: Path | None = None
     opcua_open: bool = False
@@ -40,8 +44,8 @@ class BusRequest:
     def __post_init__(self) -> None:
         """Refuse addresses that are none, and what goes with no address."""
         for name, is_given in (
-            ("mqtt", self.mqtt_login or self.mqtt_ca),
-            ("webhook", self.webhook_key or self.webhook_ca),
+            ("mqtt", self.mqtt_login or self.mqtt_ca or self.mqtt_cert),
+            ("webhook", self.webhook_key or self.webhook_ca or self.webhook_cert),
             ("opcua", self.opcua_users or self.opcua_open),
         ):
             if is_given and getattr(self, name) is None:

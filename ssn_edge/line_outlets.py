@@ -82,6 +82,7 @@ def _bus_outlets(
             control.absolute(),
             login=bus.mqtt_login,
             authority=bus.mqtt_ca,
+            certificate=bus.mqtt_cert,
             on_message=on_message,
         )
     if bus.webhook is not None:
@@ -90,6 +91,7 @@ def _bus_outlets(
             folder,
             key=bus.webhook_key,
             authority=bus.webhook_ca,
+            certificate=bus.webhook_cert,
             on_message=on_message,
         )
     if bus.opcua is not None and control is not None:

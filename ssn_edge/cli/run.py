@@ -157,6 +157,10 @@ def run(
     mqtt_ca: Annotated[
         Path | None, typer.Option(help="Certificates that an mqtts:// broker is checked against.")
     ] = None,
+    mqtt_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate and key (one PEM, mode 0600) that an mqtts:// broker asks."),
+    ] = None,
     opcua: Annotated[
         str | None,
         typer.Option(help="Be an OPC UA server: opc.tcp://127.0.0.1:4840; needs ...[opcua]."),
@@ -176,6 +180,10 @@ def run(
     ] = None,
     webhook_ca: Annotated[
         Path | None, typer.Option(help="Certificates that an https:// server is checked against.")
+    ] = None,
+    webhook_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate and key (one PEM, mode 0600) that an https:// server asks."),
     ] = None,
     page: Annotated[
         str | None,
@@ -277,6 +285,8 @@ def run(
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
 
     One that is lost after half a second: --modbus '127.0.0.1:5020?heartbeat_ms=500'
+
+    A broker: ssn-edge run --device /dev/video0 --mqtt mqtts://10.1.2.3/line1 --mqtt-ca ca.pem
 
     With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
 
@@ -401,12 +411,14 @@ def run(
                 mqtt=mqtt,
                 mqtt_login=mqtt_login,
                 mqtt_ca=mqtt_ca,
+                mqtt_cert=mqtt_cert,
                 opcua=opcua,
                 opcua_users=opcua_users,
                 opcua_open=opcua_open,
                 webhook=webhook,
                 webhook_key=webhook_key,
                 webhook_ca=webhook_ca,
+                webhook_cert=webhook_cert,
             ),
             modbus=modbus,
             modbus_allow=tuple(modbus_allow or ()),

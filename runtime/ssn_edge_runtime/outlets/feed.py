@@ -29,8 +29,8 @@ class Place:
     """Up to where a peer was given everything.
 
     Args:
-        line: Of the journal.
-        sha256: Its hash; of another journal it would differ.
+        line: Of the journal; 0 before its first.
+        sha256: Its hash; of another journal it would differ. Empty for line 0.
     """
 
     line: int
@@ -57,7 +57,7 @@ class PlaceFile:
             is_ours = found["peer"] == self._peer
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        is_whole = type(place.line) is int and place.line > 0 and isinstance(place.sha256, str)
+        is_whole = type(place.line) is int and place.line >= 0 and isinstance(place.sha256, str)
         return place if is_ours and is_whole else None
 
     def write(self, place: Place) -> None:
@@ -99,6 +99,9 @@ class Feed:
         end = Place(0, "") if last is None else Place(last.line, last.sha256)
         if kept is not None and not self._is_in_journal(kept):
             kept = None  # power loss took lines back, or it is another journal
+        # Where nothing was kept, the end of now is, before the peer is reached for the first time:
+        # what comes until then is owed, also after an end of this process.
+        self._is_kept = kept is not None
         self._kept = end if kept is None else kept
         self._tail = Tail(
             folder, after_line=self._kept.line, after_sha256=self._kept.sha256 or None
@@ -127,19 +130,17 @@ class Feed:
     def keep(self) -> None:
         """Keep the place on disk if it changed. Never raises: the place before it stands then."""
         line = self.backlog.position
-        if line == self._kept.line:
+        if (line == self._kept.line and self._is_kept) or not self._folder.is_dir():
             return
         try:
-            found = (
-                Place(line, self._tail.sha256)
-                if line == self._tail.line and self._tail.sha256 is not None
-                else None
-            )
+            found = self._kept if line == self._kept.line else None
+            if found is None and line == self._tail.line and self._tail.sha256 is not None:
+                found = Place(line, self._tail.sha256)
             if found is None and (read := read_line(self._folder, line)) is not None:
                 found = Place(line, read.sha256)
             if found is not None:
                 self._place.write(found)
-                self._kept = found
+                self._kept, self._is_kept = found, True
         except StorageError as error:
             self._said(error)
 

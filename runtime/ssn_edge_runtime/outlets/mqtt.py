@@ -20,7 +20,7 @@ from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.files import read_private
 from ssn_edge_runtime.outlets.backlog import Owed
 from ssn_edge_runtime.outlets.current import CurrentValues
-from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
+from ssn_edge_runtime.outlets.peer import Peer, PeerError, client_tls, parse_peer, why_lost
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
 from ssn_edge_runtime.outlets.publisher import is_event_for_peers, publish, publisher_options
 from ssn_edge_runtime.outlets.words import tell
@@ -29,15 +29,20 @@ from ssn_edge_runtime.server.line_client import LineClient
 from ssn_edge_runtime.sinks.tail import TailLine
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessageInfo
+    from paho.mqtt.enums import MQTTErrorCode
+
+    from ssn_edge_runtime.outlets.mqtt_client import PublishingClient
 
 SCHEMES = {"mqtt": (1883, False), "mqtts": (8883, True)}
 LIKE = "mqtt://HOST[:PORT]/PREFIX or mqtts://HOST[:PORT]/PREFIX"
+OPTION = "--mqtt"
 PLACE_NAME = "mqtt.place.json"
 USER_VARIABLE = "SSN_EDGE_MQTT_USER"
 PASSWORD_VARIABLE = "SSN_EDGE_MQTT_PASSWORD"
 CONNECT_S = 5.0
 KEEPALIVE_S = 15
+ACKNOWLEDGE_S = 30.0
+"""A broker that has a message for longer, and does not say so, is left and tried again."""
 WINDOW = 16
 QOS = 1
 
@@ -48,7 +53,7 @@ def parse_mqtt(text: str) -> Peer:
     Raises:
         ConfigError: It is none, or has no prefix.
     """
-    peer = parse_peer(text, "--mqtt", SCHEMES, LIKE)
+    peer = parse_peer(text, OPTION, SCHEMES, LIKE)
     prefix = peer.path.rstrip("/")
     if not prefix or any(each in prefix for each in "+#?$\0") or "//" in prefix:
         raise ConfigError(
@@ -84,7 +89,7 @@ class MqttTransport:
         peer: Broker and prefix.
         values: What is retained: state, counters, head.
         login: User and password.
-        authority: Certificates that a TLS broker is checked against; None for the system's.
+        tls: How it is spoken to over TLS, see `client_tls`; None without.
         client_id: The same after each loss, so that the broker ends the lost connection first and
             its last will does not come after the new connection's `online`.
     """
@@ -99,21 +104,17 @@ class MqttTransport:
         values: CurrentValues,
         *,
         login: tuple[str, str] | None = None,
-        authority: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         client_id: str,
     ) -> None:
         self._peer = peer
         self._values = values
         self._login = login
         self._client_id = client_id
-        self._tls: ssl.SSLContext | None = None
-        if peer.is_encrypted:
-            try:
-                self._tls = ssl.create_default_context(cafile=authority)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"--mqtt-ca {authority}: cannot be read ({error})") from error
-        self._client: Client | None = None
+        self._tls = tls
+        self._client: PublishingClient | None = None
         self._on_way: dict[int, Owed] = {}
+        self._sent_s: dict[int, float] = {}
         self._settled: list[Owed] = []
         self._answer: str | None = None
 
@@ -123,10 +124,17 @@ class MqttTransport:
         Raises:
             PeerError: It is not there, or refuses.
         """
-        from paho.mqtt.client import Client, MQTTv311
+        from paho.mqtt.client import MQTTv311
         from paho.mqtt.enums import CallbackAPIVersion
 
-        client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=MQTTv311)
+        from ssn_edge_runtime.outlets.mqtt_client import PublishingClient
+
+        client = PublishingClient(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=MQTTv311,
+            reconnect_on_failure=False,  # a refusal is ours to answer, at our pace
+        )
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(2 * WINDOW)
         client.will_set(self._topic("online"), b"false", qos=QOS, retain=True)
@@ -143,30 +151,30 @@ class MqttTransport:
         try:
             client.connect(self._peer.address(), self._peer.port, KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise PeerError(f"cannot be reached ({error})") from error
+            raise PeerError(why_lost(error, OPTION)) from error
         until_s = monotonic() + CONNECT_S
         while self._answer is None:
             self._loop(0.1)
             if monotonic() > until_s:
                 raise PeerError("does not answer")
         if self._answer:
-            raise PeerError(f"the broker refuses: {self._answer}")
+            raise PeerError(self._refusal())
         self._values.forget()
         self._retain("online", b"true")
 
     def send(self, kind: str, payload: bytes, token: Owed) -> None:
         """Publish one message, not retained: it is of its moment."""
-        assert self._client is not None
-        sent = self._client.publish(self._topic(kind), payload, qos=QOS)
-        self._check(sent)
-        # Acknowledgements are read in `turn` alone, so that none comes before this.
-        self._on_way[sent.mid] = token
+        self._on_way[self._publish(kind, payload, is_retained=False)] = token
 
     def turn(self, timeout_s: float) -> Iterable[Owed]:
         """Publish what changed, wait for acknowledgements; what was acknowledged."""
         for topic, payload in self._values.changed():
             self._retain(topic, payload)
         self._loop(0.0 if self._settled else timeout_s)
+        oldest_s = next(iter(self._sent_s.values()), None)
+        if not self._settled and oldest_s is not None and monotonic() - oldest_s > ACKNOWLEDGE_S:
+            # It answers pings, so its connection would stay for good, and what changes pile up.
+            raise PeerError(f"has not acknowledged a message for {ACKNOWLEDGE_S:g} s")
         settled, self._settled = self._settled, []
         return settled
 
@@ -174,6 +182,7 @@ class MqttTransport:
         """Say that nobody publishes any more, where the broker still listens."""
         client, self._client = self._client, None
         self._on_way.clear()
+        self._sent_s.clear()
         self._settled.clear()
         if client is None:
             return
@@ -184,17 +193,26 @@ class MqttTransport:
                 client.publish(self._topic(topic), payload, qos=QOS, retain=True)
             sent = client.publish(self._topic("online"), b"false", qos=QOS, retain=True)
             until_s = monotonic() + 0.5
-            while not sent.is_published() and monotonic() < until_s:
+            while sent.rc == 0 and not sent.is_published() and monotonic() < until_s:
                 if client.loop(0.05) != 0:
                     break
             client.disconnect()
             return
         # Without the word of farewell, so that the broker publishes the last will.
-        client._sock_close()
+        client._reset_sockets()
 
     def _retain(self, topic: str, payload: bytes) -> None:
+        self._publish(topic, payload, is_retained=True)
+
+    def _publish(self, topic: str, payload: bytes, *, is_retained: bool) -> int:
+        # Acknowledgements are read in `_loop` alone, so that none comes before this is noted.
         assert self._client is not None
-        self._check(self._client.publish(self._topic(topic), payload, qos=QOS, retain=True))
+        sent = self._client.publish(self._topic(topic), payload, qos=QOS, retain=is_retained)
+        if sent.rc != 0:
+            raise self._lost(sent.rc)
+        self._sent_s[sent.mid] = monotonic()
+        mid: int = sent.mid
+        return mid
 
     def _loop(self, timeout_s: float) -> None:
         assert self._client is not None
@@ -203,18 +221,27 @@ class MqttTransport:
         except (OSError, ValueError) as error:
             raise PeerError(f"is lost ({error})") from error
         if code != 0:
-            from paho.mqtt.client import error_string
+            raise self._lost(code)
 
-            raise PeerError(f"is lost ({error_string(code).rstrip('.')})")
+    def _lost(self, code: MQTTErrorCode) -> PeerError:
+        from paho.mqtt.client import error_string
 
-    def _check(self, sent: MQTTMessageInfo) -> None:
-        if sent.rc != 0:
-            raise PeerError("is lost")
+        assert self._client is not None
+        if self._answer:
+            return PeerError(self._refusal())
+        trouble = self._client.trouble
+        if isinstance(trouble, ssl.SSLError):
+            return PeerError(why_lost(trouble, OPTION))
+        return PeerError(f"is lost ({trouble or error_string(code).rstrip('.')})")
+
+    def _refusal(self) -> str:
+        return f"the broker refuses: {self._answer}"
 
     def _connected(self, refusal: str) -> None:
         self._answer = refusal
 
     def _published(self, mid: int) -> None:
+        self._sent_s.pop(mid, None)
         token = self._on_way.pop(mid, None)
         if token is not None:
             self._settled.append(token)
@@ -235,6 +262,7 @@ def mqtt_outlet(
     *,
     login: Path | None,
     authority: Path | None,
+    certificate: Path | None = None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that publishes a line's messages, not yet open.
@@ -244,19 +272,22 @@ def mqtt_outlet(
         folder: Of the journal.
         control: The line's control socket.
         login: File of user and password.
-        authority: Certificates of the broker's authority.
+        authority: Certificates of the broker's authority; None for the system's.
+        certificate: What the line shows of itself, with its private key.
         on_message: Told when it is up, and when it is gone for good.
 
     Raises:
         ConfigError: An address that is none, or ``paho-mqtt`` is not installed.
     """
-    parse_mqtt(url)
+    peer = parse_mqtt(url)
     _require_paho()
+    client_tls(peer, OPTION, authority=authority, certificate=certificate)
     if login is not None:
         read_login(login)
     arguments = [url, "--folder", str(folder), "--control", str(control)]
     arguments += [] if login is None else ["--login", str(login)]
     arguments += [] if authority is None else ["--ca", str(authority)]
+    arguments += [] if certificate is None else ["--cert", str(certificate)]
     return OutletProcess(
         url,
         "ssn_edge_runtime.outlets.mqtt",
@@ -287,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             peer,
             CurrentValues(line, options.folder),
             login=read_login(options.login),
-            authority=options.ca,
+            tls=client_tls(peer, OPTION, authority=options.ca, certificate=options.cert),
             client_id=_client_id(peer, options.folder),
         )
         publish(peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted)

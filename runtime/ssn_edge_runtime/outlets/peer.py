@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from ssn_edge_runtime.errors import ConfigError
+from ssn_edge_runtime.files import read_private
 
 
 class PeerError(Exception):
@@ -95,6 +98,72 @@ def parse_peer(text: str, option: str, schemes: dict[str, tuple[int, bool]], lik
     if not is_encrypted and _is_address(peer.host) and not _is_private(peer.host):
         raise ConfigError(f"{option} {text}: {_too_open(peer, peer.host)}")
     return peer
+
+
+def client_tls(
+    peer: Peer, option: str, *, authority: Path | None = None, certificate: Path | None = None
+) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer to a peer, whose certificate and name are always checked; None without TLS.
+
+    Args:
+        peer: It.
+        option: Its own, such as ``--mqtt``; those of the files follow from it.
+        authority: Certificates (PEM) that the peer is checked against; None for the system's.
+        certificate: What this line shows of itself: certificate and private key in one PEM file.
+
+    Raises:
+        ConfigError: A file that is none, a key that others may read, or files without TLS.
+    """
+    if not peer.is_encrypted:
+        for name, file in (("ca", authority), ("cert", certificate)):
+            if file is not None:
+                raise ConfigError(
+                    f"{option}-{name} is given, and {peer.scheme}:// knows no certificates; use "
+                    f"{peer.scheme}s://"
+                )
+        return None
+    try:
+        tls = ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError(f"{option}-ca {authority}: cannot be read ({error})") from error
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        read_private(certificate)  # refuses one that others may read: the key is in it
+        try:
+            # A password for a key that has one: else OpenSSL would ask the terminal, and wait.
+            tls.load_cert_chain(certificate, password="")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{option}-cert {certificate}: a certificate and its private key without a "
+                f"password are wanted, in one PEM file ({error})"
+            ) from error
+    return tls
+
+
+def why_lost(error: Exception, option: str) -> str:
+    """What is wrong with a peer, in one line that holds nothing the peer wrote.
+
+    Args:
+        error: What connecting or talking raised.
+        option: The peer's, such as ``--mqtt``.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = _HINTS.get(error.verify_code, "").format(option=option)
+        return f"its certificate is refused: {error.verify_message.rstrip('.')}{hint}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails ({error.reason or 'the connection was closed'})"
+    if isinstance(error, TimeoutError):
+        return "does not answer in time"
+    return f"cannot be reached ({error})"
+
+
+_NO_AUTHORITY = "; {option}-ca FILE names a plant's own authority"
+_NO_TIME = ", or this device's clock is wrong"
+_HINTS = {
+    **dict.fromkeys((18, 19, 20, 21), _NO_AUTHORITY),
+    **dict.fromkeys((9, 10), _NO_TIME),
+}
+"""By OpenSSL's X509_V_ERR numbers."""
 
 
 def _shown(url: SplitResult, text: str) -> str:

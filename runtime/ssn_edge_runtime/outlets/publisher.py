@@ -165,6 +165,9 @@ def publisher_options(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that every publisher has."""
     parser.add_argument("--folder", type=Path, required=True, help="folder of the journal")
     parser.add_argument("--ca", type=Path, help=f"certificates that the {what} is checked against")
+    parser.add_argument(
+        "--cert", type=Path, help=f"certificate and private key (PEM) that the {what} is shown"
+    )
     parser.add_argument("--most-messages", type=int, default=MOST_MESSAGES, help="that wait")
     parser.add_argument("--most-bytes", type=int, default=MOST_BYTES, help="that wait")
 

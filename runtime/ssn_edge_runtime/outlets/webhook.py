@@ -9,21 +9,20 @@ import argparse
 import hashlib
 import hmac
 import http.client
+import re
 import secrets
 import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from threading import Timer
-from time import sleep, time
+from time import monotonic, sleep, time
 
 from ssn_edge_runtime.decision import Verdict
 from ssn_edge_runtime.errors import ConfigError, SsnEdgeError
 from ssn_edge_runtime.files import read_private, write_private
 from ssn_edge_runtime.outlets.backlog import Message, Owed
-from ssn_edge_runtime.outlets.peer import Peer, PeerError, parse_peer
+from ssn_edge_runtime.outlets.peer import Peer, PeerError, client_tls, parse_peer, why_lost
 from ssn_edge_runtime.outlets.process import OutletProcess, begin_beside
 from ssn_edge_runtime.outlets.publisher import (
     is_event_for_peers,
@@ -37,9 +36,12 @@ from ssn_edge_runtime.sinks.tail import TailLine
 
 SCHEMES = {"http": (80, False), "https": (443, True)}
 LIKE = "https://HOST[:PORT]/PATH, or http:// to this machine or a private network"
+OPTION = "--webhook"
 PLACE_NAME = "webhook.place.json"
 POST_S = 5.0
-"""From the first packet to the answer's status."""
+"""For connecting, for the handshake of TLS, for sending and for the answer, each as a whole."""
+LONGEST_HEAD = 65_536
+"""Bytes of an answer up to its empty line."""
 SHORTEST_KEY = 16
 KEEPS = frozenset({401, 403, 404, 405, 408, 421, 425, 426, 429})
 """Refusals below 500 that are not of the message: it is given again."""
@@ -51,7 +53,10 @@ def parse_webhook(text: str) -> Peer:
     Raises:
         ConfigError: It is none, or neither private nor encrypted.
     """
-    return parse_peer(text, "--webhook", SCHEMES, LIKE)
+    peer = parse_peer(text, OPTION, SCHEMES, LIKE)
+    if not peer.path.isascii():
+        raise ConfigError(f"--webhook {text}: a path in ASCII is wanted; write the rest as %XX")
+    return peer
 
 
 def open_key(path: Path) -> bytes:
@@ -81,21 +86,16 @@ class WebhookTransport:
     Args:
         peer: It.
         key: Of the signatures.
-        authority: Certificates that an HTTPS server is checked against; None for the system's.
+        tls: How it is spoken to over TLS, see `client_tls`; None without.
     """
 
     window = 1
     is_there_once_connected = False
 
-    def __init__(self, peer: Peer, key: bytes, *, authority: Path | None = None) -> None:
+    def __init__(self, peer: Peer, key: bytes, *, tls: ssl.SSLContext | None = None) -> None:
         self._peer = peer
         self._key = key
-        self._tls: ssl.SSLContext | None = None
-        if peer.is_encrypted:
-            try:
-                self._tls = ssl.create_default_context(cafile=authority)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"--webhook-ca {authority}: cannot be read ({error})") from error
+        self._tls = tls
         self._settled: list[Owed] = []
         self.refused = 0
         """Messages that the server did not take and will not take."""
@@ -143,16 +143,12 @@ class WebhookTransport:
             "X-SSN-Edge-Signature": signature(self._key, at_s, payload),
         }
         connection = self._connection()
-        end = Timer(POST_S, _hang_up, [connection])
-        end.daemon = True
-        end.start()
         try:
             connection.request("POST", "/" + self._peer.path, body=payload, headers=headers)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise PeerError(f"cannot be reached ({error or type(error).__name__})") from error
+            return read_status(connection.sock, monotonic() + POST_S)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise PeerError(why_lost(error, OPTION)) from error
         finally:
-            end.cancel()
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -162,12 +158,46 @@ class WebhookTransport:
         return http.client.HTTPConnection(address, port, timeout=POST_S)
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    """End a talk that drips: the timeout of a socket is for each of its bytes."""
-    held = connection.sock
-    if held is not None:
-        with suppress(OSError):
-            held.shutdown(socket.SHUT_RDWR)
+def read_status(talk: socket.socket, until_s: float) -> int:
+    """The status of an HTTP answer, once its head is whole; interim ones (1xx) are skipped.
+
+    Not by the standard library's client: there a server may drip, each byte in time, and send
+    6 MiB of headers.
+
+    Args:
+        talk: The connection, on which a request was sent.
+        until_s: On the clock `monotonic`; nothing is waited for beyond.
+
+    Raises:
+        PeerError: It is no such answer, or one without an end.
+        OSError: The connection is lost, or nothing more came in time.
+    """
+    said = bytearray()
+    while True:
+        looked_at = max(0, len(said) - 2)
+        left_s = until_s - monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        talk.settimeout(left_s)
+        piece = talk.recv(4096)
+        said += piece
+        while (end := _HEAD_END.search(said, looked_at)) is not None:
+            line = _STATUS_LINE.match(said)
+            if line is None:
+                raise PeerError("answers, and not as HTTP does")
+            status = int(line[1])
+            if status >= 200:
+                return status
+            del said[: end.end()]
+            looked_at = 0
+        if not piece:
+            raise PeerError("hangs up without an answer")
+        if len(said) > LONGEST_HEAD:
+            raise PeerError(f"answers with a head of more than {LONGEST_HEAD} bytes")
+
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: [^\n]*)?\r?\n")
 
 
 def is_wanted(line: TailLine) -> bool:
@@ -183,6 +213,7 @@ def webhook_outlet(
     *,
     key: Path | None,
     authority: Path | None,
+    certificate: Path | None = None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The process that posts a line's rejects and events, not yet open.
@@ -191,13 +222,15 @@ def webhook_outlet(
         url: See `parse_webhook`.
         folder: Of the journal.
         key: Of the signatures; made if it is not there.
-        authority: Certificates of the server's authority.
+        authority: Certificates of the server's authority; None for the system's.
+        certificate: What the line shows of itself, with its private key.
         on_message: Told when it is up, and when it is gone for good.
 
     Raises:
         ConfigError: An address that is none, or no key.
     """
     peer = parse_webhook(url)
+    client_tls(peer, OPTION, authority=authority, certificate=certificate)
     if key is None:
         raise ConfigError(
             "--webhook signs what it posts, so that the receiver knows whose it is; name a file "
@@ -206,6 +239,7 @@ def webhook_outlet(
     open_key(key)
     arguments = [url, "--folder", str(folder), "--key", str(key)]
     arguments += [] if authority is None else ["--ca", str(authority)]
+    arguments += [] if certificate is None else ["--cert", str(certificate)]
     return OutletProcess(
         url,
         "ssn_edge_runtime.outlets.webhook",
@@ -230,7 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = begin_beside()
     try:
         peer = parse_webhook(options.url)
-        transport = WebhookTransport(peer, open_key(options.key), authority=options.ca)
+        tls = client_tls(peer, OPTION, authority=options.ca, certificate=options.cert)
+        transport = WebhookTransport(peer, open_key(options.key), tls=tls)
         publish(peer, transport, options, stop, place_name=PLACE_NAME, is_wanted=is_wanted)
     except SsnEdgeError as error:
         tell(error=str(error))

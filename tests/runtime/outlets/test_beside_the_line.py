@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -21,40 +18,13 @@ pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
 from asyncua import ua
 from opcua_clients import data, node, opcua_client, until, users_file
 from publisher_peers import MOSQUITTO, Broker, Listener, Receiver, free_port, wait_until
-from test_command import start_line, wait_until_judging
+from real_line import line_with, pull
+from test_command import start_line
 from test_ends import verdicts
 
 from ssn_edge_runtime.outlets.schema import message_schema
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
-TRIGGERED = ("--trigger", "software", "--deadline-ms", "2000", "--keep", "none")
-
-
-@contextmanager
-def line_with(folder: Path, package: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    with start_line(package, folder / "out", *TRIGGERED, *more) as line:
-        try:
-            wait_until_judging(line)
-            yield line
-            if line.poll() is None:
-                line.send_signal(signal.SIGTERM)
-                _, err = line.communicate(timeout=60)
-                assert line.returncode == 0, err
-        finally:
-            line.kill()
-
-
-def pull(folder: Path, first: int, count: int) -> list[str]:
-    told = []
-    with socket.socket(socket.AF_UNIX) as talk:
-        talk.settimeout(20)
-        talk.connect(str(folder / "out" / "control.sock"))
-        with talk.makefile("rw") as lines:
-            for number in range(first, first + count):
-                lines.write(f"trigger {number}\n")
-                lines.flush()
-                told.append(lines.readline())
-    return told
 
 
 def test_a_broker_that_is_gone_and_a_server_that_fails_make_no_verdict_late_and_lose_none(
@@ -168,6 +138,8 @@ def test_an_operator_triggers_over_opc_ua_and_a_line_that_hangs_or_dies_shows_no
     ("more", "message"),
     [
         (("--mqtt", "mqtt://u:p@127.0.0.1/a"), "do not belong into the address"),
+        (("--mqtt", "mqtt://127.0.0.1/a", "--mqtt-ca", "ca.pem"), "use mqtts://"),
+        (("--mqtt", "mqtts://127.0.0.1/a", "--mqtt-cert", "none.pem"), "cannot be read"),
         (("--webhook", "http://8.8.8.8/"), "use https://"),
         (("--webhook", "http://127.0.0.1/"), "--webhook-key FILE"),
         (("--opcua", "opc.tcp://0.0.0.0"), "--opcua-users FILE"),

@@ -55,6 +55,8 @@ def test_a_name_is_checked_when_it_is_looked_up() -> None:
         parse_webhook("http://nowhere.invalid/hook").address()
     with pytest.raises(ConfigError, match="use https://"):
         parse_webhook("http://1.1.1.1/hook")
+    with pytest.raises(ConfigError, match="write the rest as %XX"):
+        parse_webhook("https://mes.example/höök")
 
 
 def test_secrets_are_read_from_files_of_their_owner_alone(
@@ -94,5 +96,7 @@ def test_an_opc_ua_server_that_others_reach_asks_who_they_are() -> None:
 def test_options_without_their_address_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--mqtt is not"):
         BusRequest(mqtt_login=tmp_path)
+    with pytest.raises(ConfigError, match="--webhook is not"):
+        BusRequest(webhook_cert=tmp_path)
     with pytest.raises(ConfigError, match="--opcua is not"):
         BusRequest(opcua_open=True)

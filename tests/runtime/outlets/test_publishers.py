@@ -243,3 +243,18 @@ def test_a_message_that_the_server_will_never_take_does_not_hold_up_the_others(
     with publisher(*webhook_arguments(receiver.port, tmp_path / "log")):
         write(journal, 4)
         wait_until(lambda: posted(receiver) == [1, 3, 4])
+
+
+def test_what_a_peer_that_was_never_there_is_owed_outlives_the_publisher(
+    tmp_path: Path, journal: Journal
+) -> None:
+    port = free_port()
+    with publisher(*webhook_arguments(port, tmp_path / "log")):
+        wrote = write(journal, 3)
+    wrote += write(journal, 3)
+    receiver = Receiver(port)
+    try:
+        with publisher(*webhook_arguments(port, tmp_path / "log")):
+            wait_until(lambda: posted(receiver) == wrote)
+    finally:
+        receiver.close()
