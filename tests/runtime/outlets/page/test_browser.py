@@ -136,7 +136,8 @@ def test_an_engineer_moves_the_threshold_and_the_line_takes_the_new_version_up(
         )
     fitted = after.precisions["fp32"]
     assert fitted.thresholds.image < 4.0
-    assert last_verdicts(line) == {"fail"}
+    # A busy machine is late for some; none passes.
+    assert last_verdicts(line) - {"unknown"} == {"fail"}
     assert fitted.risk is fitted.caught is None, "that was promised of the old one"
     assert "emma" in after.note
     last = [each for each in line.records() if each["kind"] == "verdict"][-1]

@@ -139,5 +139,3 @@ def test_nothing_else_is_served(line: PageLine) -> None:
         "/api/rejects/1/../../x", "/page.js/", "/report.html", "/api/live/mask",
     ):  # fmt: skip
         assert line.ask("GET", path).status == 404, path
-
-

@@ -27,6 +27,7 @@ TRUSTING = (*MORE, "--policy", "every", "--trust", "keys")
 SIGNING = ("--page-signing-key", "page.key")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
+
 @dataclass
 class Device:
     """A folder with a signed package, signed settings, and the page's key among the trusted."""
@@ -48,6 +49,7 @@ class Device:
             each.name: each.read_bytes() for each in sorted(self.folder.iterdir()) if each.is_file()
         }
 
+
 @pytest.fixture
 def device(
     tmp_path: Path, package_path: Path, tokens: dict[str, str], store: SettingsStore
@@ -61,16 +63,20 @@ def device(
         (tmp_path / "keys" / f"{name}.pub").write_bytes(key.public.to_pem())
     return Device(tmp_path, package, store, page)
 
+
 def in_force(line: PageLine) -> Any:
     return line.wait_for(lambda seen: seen["last"] and seen["settings"]["is_in_force"])["settings"]
+
 
 def applied(line: PageLine, token: str, threshold: float = 1.0) -> Any:
     """What the page answers to somebody who applies a threshold."""
     document = {"threshold": threshold, "settings_id": in_force(line)["settings_id"]}
     return line.ask("POST", "/api/threshold", document, line.log_in(token))
 
+
 def actions(line: PageLine) -> list[dict[str, Any]]:
     return [each["detail"] for each in line.records() if each.get("event") == "user_action"]
+
 
 @contextmanager
 def never_unsigned(path: Path) -> Iterator[None]:
@@ -97,9 +103,8 @@ def never_unsigned(path: Path) -> Iterator[None]:
     assert seen > 1
     assert unsigned == []
 
-def test_the_line_takes_up_what_the_page_has_signed(
-    device: Device, tokens: dict[str, str]
-) -> None:
+
+def test_the_line_takes_up_what_the_page_has_signed(device: Device, tokens: dict[str, str]) -> None:
     with line_with_page(device.folder, device.package, *TRUSTING, *SIGNING) as line:
         told = in_force(line)
         assert told["why_not"] is None
@@ -248,6 +253,7 @@ def test_the_slider_says_beforehand_that_nothing_can_be_applied(
         keep(browser, "signing-refused-tablet.png")
         assert browser.complaints() == []
 
+
 @needs_browser
 def test_the_page_says_by_which_key_a_version_is_signed(
     device: Device, tokens: dict[str, str]
@@ -283,6 +289,7 @@ def test_the_page_says_by_which_key_a_version_is_signed(
         assert browser.complaints() == []
     assert device.store.current().version == 2  # type: ignore[union-attr]
 
+
 def _run(folder: Path, *more: str, without: str = "") -> subprocess.CompletedProcess[str]:
     call = f"import sys; sys.modules.update(dict.fromkeys({without!r}.split())); " + (
         "from ssn_edge.cli import main; main()"
@@ -292,6 +299,7 @@ def _run(folder: Path, *more: str, without: str = "") -> subprocess.CompletedPro
          "--output", "new", "--page", "0", *more],
         capture_output=True, text=True, check=False, cwd=folder, timeout=120,
     )  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("key", "words"),
@@ -315,12 +323,14 @@ def test_a_key_that_cannot_be_used_ends_the_start_in_one_line(
     assert device.files() == before
     assert not (device.folder / "new").exists()
 
+
 def test_the_project_file_names_the_key_and_an_option_goes_before_it(device: Device) -> None:
     (device.folder / "ssn-edge.toml").write_text('[run]\npage_signing_key = "missing.key"\n')
     ended = _run(device.folder, *MORE)
     assert (ended.returncode, "missing.key: cannot be read" in ended.stderr) == (2, True)
     ended = _run(device.folder, *MORE, "--page-signing-key", "other.key")
     assert (ended.returncode, "other.key: cannot be read" in ended.stderr) == (2, True)
+
 
 def test_a_key_signs_nothing_without_anybody_who_applies_or_without_cryptography(
     device: Device,

@@ -185,7 +185,7 @@ function drawEffect(found) {
       `${found.pass_to_fail} that passed would fail, ${found.fail_to_pass} that failed would pass.`;
   $("sure-text").textContent = `Threshold ${settings?.threshold?.toPrecision(4)} becomes ${tried.toPrecision(4)}. ${$("effect").textContent} ` +
     "That is by score alone. The line takes the new version up between two parts; it stands in the log with your name. " +
-    `It is ${signedBy(settings?.signing_key_id)}.`;
+    `The version is ${signedBy(settings?.signing_key_id)}.`;
 }
 
 function nudge(direction) {
