@@ -89,6 +89,22 @@ def find_package(named: Path | None, *, folder: Path = Path()) -> Path:
     return found[0]
 
 
+def refuse_untrusted(package: Path, trust: Trust | None) -> None:
+    """Refuse a package before anything is said of what is done with it.
+
+    Args:
+        package: The package.
+        trust: Who must have signed it; None takes it signed or not.
+
+    Raises:
+        PackageError: Nobody who is trusted has, or it is not a whole, unchanged package.
+    """
+    from ssn_edge_runtime.package import Package
+
+    if trust is not None:
+        Package.open(package, trust=trust).close()
+
+
 def are_for(settings: Path, package: Path, trust: Trust | None = None) -> bool:
     """Whether device settings are for a package.
 

@@ -141,8 +141,10 @@ def _only_certify(
 ) -> None:
     """An engine that compiles the ONNX file when it is loaded has no plan."""
     from ssn_edge.cli.verify import verification_lines
+    from ssn_edge.project import refuse_untrusted
     from ssn_edge.verification import VerifyRequest, verify_package
 
+    refuse_untrusted(path, trust)
     out.say(f"{engine} compiles the model when it is loaded, so nothing is built: it is certified")
     with out.progress() as progress:
         request = VerifyRequest(path, engine=engine, precision=precision, trust=trust)

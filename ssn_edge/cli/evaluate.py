@@ -80,7 +80,7 @@ def evaluate(
         from ssn_edge.evaluation.of_run import evaluate_checkpoint, evaluate_package
         from ssn_edge.evaluation.report_numbers import report_numbers
         from ssn_edge.evaluation.report_page import write_report
-        from ssn_edge.project import find_checkpoint, find_package
+        from ssn_edge.project import find_checkpoint, find_package, refuse_untrusted
         from ssn_edge.trained import REPORT_NAME, open_run
         from ssn_edge_runtime.errors import ConfigError
 
@@ -101,6 +101,7 @@ def evaluate(
         if package is not None:
             find_package(package)
             trusted = whom_to_trust(trust, is_required=require_signature, allows_older=allow_older)
+            refuse_untrusted(package, trusted)
             in_force = _settings(out, settings, Path(project.run.settings), package, trusted)
         elif settings is not None or recipe is not None:
             raise ConfigError(

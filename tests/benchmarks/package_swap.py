@@ -3,9 +3,9 @@
     python tests/benchmarks/package_swap.py --package part.ssn [--swaps 5] [--fps 20]
 
 The guarded line runs as `ssn-edge run` does, with policy `latest`; its camera shows the package's
-golden pictures at a rate and tells when it exposed. The other package is the same model under
-another id, so that both engines take the same memory. Between two swaps the line rests for
-`--rest` seconds. Phases, by the authority's clock:
+golden pictures at a rate, all at one size, and tells when it exposed. The other package is the same
+model under another id, so that both engines take the same memory. Between two swaps the line rests
+for `--rest` seconds. Phases, by the authority's clock:
 
 - `before`: one engine
 - `opening`: from the asking until the new engine judges; it is loaded and tested beside the old one
@@ -33,7 +33,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
+from line_age import GoldenCamera
+
 from ssn_edge_export.package_writer import write_package
+from ssn_edge_runtime.arrays import ByteImage
 from ssn_edge_runtime.device_info import describe_device
 from ssn_edge_runtime.latency import LatencyHistogram
 from ssn_edge_runtime.line.authority import Authority
@@ -43,13 +48,27 @@ from ssn_edge_runtime.line.worker_process import WorkerCommand
 from ssn_edge_runtime.package import Package
 from ssn_edge_runtime.record import DecisionRecord
 from ssn_edge_runtime.sinks import Journal
+from ssn_edge_runtime.sources.options import FaultKind
 
 PHASES = ("before", "opening", "probation", "after")
 RSS_EVERY_S = 0.02
 PSS_EVERY = 25
 """Reading it holds up a process that asks for memory, for about a millisecond."""
 WARM_UP_S = 3.0
+LONGEST_S = 120.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
+FRAME_WH = (640, 480)
+
+
+class OneSizeCamera(GoldenCamera):
+    """Golden pictures, as one camera would give them where the data set has many sizes."""
+
+    def _draw(self, index: int, kinds: set[FaultKind]) -> ByteImage:
+        return np.asarray(cv2.resize(super()._draw(index, kinds), FRAME_WH), dtype=np.uint8)
+
+
+def make_camera(package: str, fps: float) -> OneSizeCamera:
+    return OneSizeCamera(package, fps)
 
 
 def processes(root: int, besides: int) -> list[int]:
@@ -145,7 +164,10 @@ def twin(package: Path, folder: Path) -> Path:
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + LONGEST_S
     while not is_so():
+        if time.monotonic() > until_s:
+            raise SystemExit(f"nothing came of it in {LONGEST_S:.0f} s; does the line judge?")
         time.sleep(0.02)
 
 
@@ -199,7 +221,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "log") as journal:
         others = (twin(package, Path(folder)), package)
         authority = Authority(
-            {"camera": WorkerCommand("line_age:make_camera", camera, CAPTURE_MODULE)},
+            {"camera": WorkerCommand("package_swap:make_camera", camera, CAPTURE_MODULE)},
             package_command(
                 str(package),
                 engine=arguments.engine,

@@ -60,9 +60,6 @@ class Device:
         assert isinstance(document, dict)
         return document
 
-    def trust(self) -> Trust:
-        return Trust(self.folder / "keys", self.folder / STATE)
-
 
 def id_of(path: Path) -> str:
     with Package.open(path) as package:
@@ -234,40 +231,54 @@ def test_without_the_keys_it_says_what_is_missing(device: Device) -> None:
 
 KILLED = """
 import os, pathlib, signal, sys
-real, left = pathlib.Path.replace, [int(sys.argv.pop(1))]
-def replace(self, target):
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    return real(self, target)
-pathlib.Path.replace = replace
+left = [int(sys.argv.pop(1))]
+def counted(real):
+    def step(self, *arguments, **options):
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return real(self, *arguments, **options)
+    return step
+pathlib.Path.replace = counted(pathlib.Path.replace)
+pathlib.Path.unlink = counted(pathlib.Path.unlink)
 from ssn_edge.cli import app
 app()
 """
 
 
-@pytest.mark.parametrize("with_settings", [True, False])
+@pytest.mark.parametrize("without", [None, "old", "new"])
 def test_a_kill_in_the_middle_leaves_the_one_or_the_other(
-    device: Device, tmp_path: Path, with_settings: bool
+    device: Device, tmp_path: Path, without: str | None
 ) -> None:
-    if not with_settings:  # it judged by its own thresholds
-        path = device.folder / "packages" / "history.json"
-        document = json.loads(path.read_bytes())
-        document["packages"][0]["settings_version"] = None
-        path.write_text(json.dumps(document))
-    new = (device.ids[2], device.settings[1][1])
-    old = (device.ids[1], device.settings[0][1] if with_settings else None)
-    found = []
+    """Neither with the settings of the other, nor without any where it had some."""
+    if without is not None:
+        judges_alone(device, without)
+    new = (device.ids[2], None if without == "new" else device.settings[1][1])
+    old = (device.ids[1], None if without == "old" else device.settings[0][1])
+    found, refusals = [], 0
     for step in range(40):
         folder = Path(shutil.copytree(device.folder, tmp_path / f"kill-{step}"))
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(step), "package", "rollback"],
             capture_output=True, text=True, check=False, timeout=200, cwd=folder,
         )  # fmt: skip
-        found.append(opened(folder))
+        try:  # a program of one's own, which finishes nothing and asks for no signature
+            settings = folder / "settings.json"
+            assert opened(folder / "part.ssn", settings if settings.exists() else None) in (
+                new,
+                old,
+            )
+        except SsnEdgeError:
+            refusals += 1
+        # As `run` does it.
+        package, found_settings = find_in_force(
+            folder / "part.ssn", None, default=folder / "settings.json"
+        )
+        trust = Trust(folder / "keys", folder / STATE)
+        found.append(opened(package, found_settings, trust))
         copied = Device(folder, device.ids, device.settings)
         with pytest.raises(SignatureError, match="is an older package"):
-            Package.open(copied.old, trust=copied.trust()).close()
+            Package.open(copied.old, trust=trust).close()
         assert "returning" not in copied.state  # what judged settled it
         if done.returncode == 0:
             break
@@ -276,46 +287,32 @@ def test_a_kill_in_the_middle_leaves_the_one_or_the_other(
         pytest.fail("it never ended")
     assert set(found) == {new, old}
     assert found == sorted(found, key=lambda each: each == old)  # never back and forth
-    assert found.count(old) > 2  # killed between the files, too
+    assert found.count(old) > 2
+    assert refusals  # killed between the two files, too
 
 
-def opened(folder: Path) -> tuple[str, str | None]:
-    """Package and settings that a start finds, as `run` does it."""
-    package, settings = find_in_force(folder / "part.ssn", None, default=folder / "settings.json")
+def judges_alone(device: Device, which: str) -> None:
+    """Have one of the two judge by its own thresholds, as if it had never had settings."""
+    if which == "old":
+        path = device.folder / "packages" / "history.json"
+        document = json.loads(path.read_bytes())
+        document["packages"][0]["settings_version"] = None
+    else:
+        path = device.folder / STATE
+        document = device.state
+        del document["settings"][device.ids[2]]
+        (device.folder / "settings.json").unlink()
+    path.write_text(json.dumps(document))
+
+
+def opened(
+    package: Path, settings: Path | None, trust: Trust | None = None
+) -> tuple[str, str | None]:
+    """What judges."""
     with Inspector.open(
-        package,
-        engine="onnxruntime-cpu",
-        settings=settings,
-        trust=Trust(folder / "keys", folder / STATE),
+        package, engine="onnxruntime-cpu", settings=settings, trust=trust
     ) as inspector:
         return inspector.package_id, inspector.settings_id
-
-
-def test_a_start_that_finishes_no_change_refuses_what_does_not_go_together(
-    device: Device, tmp_path: Path
-) -> None:
-    """A program of one's own that opens the two files in the middle of it."""
-    mixed = 0
-    for step in range(40):
-        folder = Path(shutil.copytree(device.folder, tmp_path / f"kill-{step}"))
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(step), "package", "rollback"],
-            capture_output=True, text=True, check=False, timeout=200, cwd=folder,
-        )  # fmt: skip
-        try:
-            with Inspector.open(
-                folder / "part.ssn", engine="onnxruntime-cpu", settings=folder / "settings.json"
-            ) as inspector:
-                pair = (inspector.package_id, inspector.settings_id)
-                assert pair in {
-                    (device.ids[1], device.settings[0][1]),
-                    (device.ids[2], device.settings[1][1]),
-                }
-        except SsnEdgeError:
-            mixed += 1
-        if done.returncode == 0:
-            break
-    assert mixed
 
 
 @contextmanager
