@@ -213,8 +213,9 @@ class GuardedSession(InternalSession):  # type: ignore[misc]
         return super().modify_subscription(params)
 
     async def delete_subscriptions(self, ids: list[int]) -> Any:
-        """End one's own subscriptions."""
-        self._own(*ids)
+        """End one's own subscriptions; all of them when the session is closed."""
+        if self.is_activated():
+            self._own(*ids)
         return await super().delete_subscriptions(ids)
 
     def publish(self, acks: Iterable[ua.SubscriptionAcknowledgement] | None = None) -> Any:

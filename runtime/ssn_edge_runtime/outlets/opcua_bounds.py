@@ -17,7 +17,7 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import header_from_binary, uatcp_to_binary
 
-LARGEST_MESSAGE = 2**18
+LARGEST_MESSAGE = 2**19
 LARGEST_CHUNK = 2**16 - 1
 SMALLEST_CHUNK = 8192
 """OPC 10000-6: no peer has smaller buffers; one that says so has its answers cut into crumbs."""

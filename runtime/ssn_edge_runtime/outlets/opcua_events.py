@@ -25,8 +25,8 @@ from ssn_edge_runtime.sinks.tail import TailLine
 
 MOST_MESSAGES = 2000
 MOST_BYTES = 8 * 2**20
-BREATH = 50
-"""Events between two turns of the loop: readers need not wait for a long backlog."""
+MOST_AT_ONCE = 200
+"""Told in one look: a subscriber's queue holds several of them, and readers need not wait."""
 LONGEST_TEXT = 2000
 UNKNOWN = "Unknown"
 """State of a line that does not tell, as the node `State` says it, too."""
@@ -210,15 +210,16 @@ class LineEvents:
 
     async def step(self) -> None:
         """Tell what the journal has since. Never raises for a journal's trouble."""
-        await asyncio.to_thread(self._feed.step)
-        backlog, count = self._feed.backlog, 0
-        while (owed := backlog.take()) is not None:
+        backlog = self._feed.backlog
+        if backlog.is_empty:
+            await asyncio.to_thread(self._feed.step)
+        for _ in range(MOST_AT_ONCE):
+            owed = backlog.take()
+            if owed is None:
+                return
             for event in self._gap(owed) if isinstance(owed, Gap) else self._of_line(owed):
                 await self._tell(event)
             backlog.settle(owed)
-            count += 1
-            if count % BREATH == 0:
-                await asyncio.sleep(0)
 
     async def look(self, view: LineView) -> None:
         """Tell if the line stopped to tell, or tells again: its journal has no word of it."""
