@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop = begin_beside()
     log_seldom("modbus")
+    # What clients send that is wrong is theirs; the library tells each of it.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
         address = parse_plc_address(options.listen, options.allow)
         handshake = Handshake(
