@@ -14,6 +14,10 @@ from hypothesis import settings
 settings.register_profile("untimed", parent=settings.default, deadline=None)
 settings.load_profile("untimed")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers run side by side: more threads in each, and in what they start, would only contend.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOMS = ("ssn_edge_runtime", "ssn_edge_calibrate", "ssn_edge_export")
 
 

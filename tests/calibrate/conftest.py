@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -83,15 +84,15 @@ def make_net() -> Callable[..., SuperSimpleNet]:
 
 
 @pytest.fixture(scope="session")
-def export_graph() -> Callable[..., bytes]:
-    """Export a net: `export_graph(net)`, `export_graph(net, GraphKind.REFERENCE)`."""
-    return graph_of
+def model_of() -> Callable[[GraphKind], bytes]:
+    """`make_net()` exported, once each: `model_of(GraphKind.REFERENCE)`."""
+    return functools.cache(lambda kind: graph_of(small_net(), kind))
 
 
 @pytest.fixture(scope="session")
-def deploy_model() -> bytes:
+def deploy_model(model_of: Callable[[GraphKind], bytes]) -> bytes:
     """The deploy graph of `make_net()`."""
-    return graph_of(small_net())
+    return model_of(GraphKind.DEPLOY)
 
 
 @pytest.fixture(scope="session")

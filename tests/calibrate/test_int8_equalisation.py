@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge_calibrate.int8_equalisation import channel_sizes, equalised, extreme_pictures
 from ssn_edge_calibrate.int8_layers import Wiring, int8_layers
 from ssn_edge_calibrate.int8_model import observe_model
@@ -49,14 +48,13 @@ def equalised_bytes(model: bytes, pictures: list[ByteImage]) -> tuple[bytes, tup
 @settings(deadline=None, max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_function_stays_the_same(
-    make_net: Callable[..., SuperSimpleNet],
-    export_graph: Callable[..., bytes],
+    model_of: Callable[[GraphKind], bytes],
     pictures: list[ByteImage],
     other_pictures: list[ByteImage],
     kind: GraphKind,
     seed: int,
 ) -> None:
-    model = scaled_channels(export_graph(make_net(), kind), seed)
+    model = scaled_channels(model_of(kind), seed)
     result, tensors = equalised_bytes(model, pictures[:8])
     assert tensors
     wanted, found = (logits_of(each, other_pictures[:4]) for each in (model, result))
@@ -108,12 +106,11 @@ def test_int8_of_unequal_channels_is_nearer_to_the_net_once_they_are_equalised(
 
 @pytest.mark.parametrize("kind", GraphKind)
 def test_no_picture_is_clipped_in_front_of_the_first_layer(
-    make_net: Callable[..., SuperSimpleNet],
-    export_graph: Callable[..., bytes],
+    model_of: Callable[[GraphKind], bytes],
     pictures: list[ByteImage],
     kind: GraphKind,
 ) -> None:
-    observed = observe_model(export_graph(make_net(), kind), pictures)
+    observed = observe_model(model_of(kind), pictures)
     report = observed.quantised(ranges=RangeMethod.RETURN_LEVEL).report
     depth = Wiring(onnx.load_from_string(observed.model).graph).weight_depth
     names = [name for name in report.tensors if not depth[name]]

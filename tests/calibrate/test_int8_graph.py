@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from ssn_edge.model.supersimplenet import SuperSimpleNet
 from ssn_edge_calibrate.int8_graph import Int8Form, quantised_weight
 from ssn_edge_calibrate.int8_layers import Wiring, int8_layers
 from ssn_edge_calibrate.int8_model import ObservedModel, observe_model
@@ -154,11 +153,10 @@ def test_a_layer_left_in_float_sees_unrounded_values(
 
 
 def test_the_straightforward_graph_is_quantised_up_to_its_raw_map(
-    make_net: Callable[..., SuperSimpleNet],
-    export_graph: Callable[..., bytes],
+    model_of: Callable[[GraphKind], bytes],
     pictures: list[ByteImage],
 ) -> None:
-    model = export_graph(make_net(), GraphKind.REFERENCE)
+    model = model_of(GraphKind.REFERENCE)
     int8 = observe_model(model, pictures).quantised()
     assert any("adaptor" in name for name in int8.report.int8_layers)
     assert not any("classification" in name for name in int8.report.int8_layers)

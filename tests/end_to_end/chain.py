@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,12 +95,23 @@ class Project:
 
 
 def shared_project(folders: pytest.TempPathFactory) -> Project:
-    """The one project of a test run, whichever folder of tests asks for it."""
-    return _make_project(folders.getbasetemp() / "project")
+    """The one project of a test run, whichever folder of tests asks for it, in whichever worker."""
+    folder = folders.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the workers of one run have theirs side by side
+    with (folder / "project.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _make_project(folder / "project")
 
 
 @functools.cache
 def _make_project(root: Path) -> Project:
+    made = root.with_suffix(".pickle")
+    if made.exists():
+        project = pickle.loads(made.read_bytes())
+        assert isinstance(project, Project)
+        return project
+    shutil.rmtree(root, ignore_errors=True)  # of a worker that failed halfway
     make_samples(
         root / "tiles",
         surface=Surface.BRUSHED,
@@ -125,7 +138,9 @@ def _make_project(root: Path) -> Project:
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(root / "tiles" / each["image"], copy)
         verdicts[name] = {key: each[key] for key in ("verdict", "reason", "raw_score")}
-    return Project(root, outcomes, verdicts)
+    project = Project(root, outcomes, verdicts)
+    made.write_bytes(pickle.dumps(project))
+    return project
 
 
 def line_name(image: str) -> str:

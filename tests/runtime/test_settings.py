@@ -378,10 +378,13 @@ def test_settings_change_between_parts_and_never_within_one(
                     inspector.apply_settings(each)
 
         thread = threading.Thread(target=swap)
+        interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(interval_s / 50)  # more turns within a part, and in less time
         thread.start()
         try:
             found = [inspector.inspect(part(1)) for _ in range(100)]
         finally:
+            sys.setswitchinterval(interval_s)
             stop.set()
             thread.join()
     assert {each.settings_id for each in found} == set(image)
