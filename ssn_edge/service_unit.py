@@ -6,6 +6,7 @@ import grp
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
@@ -231,7 +232,7 @@ def _devices(options: ServiceOptions) -> list[str]:
 def given(options: ServiceOptions, name: str) -> list[str]:
     """Values of an option among the arguments, written with a blank or with ``=``."""
     words = options.arguments
-    apart = [after for word, after in zip(words, words[1:], strict=False) if word == name]
+    apart = [after for word, after in pairwise(words) if word == name]
     return apart + [word.split("=", 1)[1] for word in words if word.startswith(f"{name}=")]
 
 

@@ -15,8 +15,9 @@
 #   --suite SUITE      bookworm (Debian 12, Python 3.11; default), or a JetPack's own ground: jammy (6: Ubuntu 22.04,
 #                      Python 3.10) or noble (7: Ubuntu 24.04, Python 3.12), installed by runtime/jetson/README.md: the
 #                      distribution's OpenCV, --system-site-packages, the constraints file
-#   --mirror URL       of that distribution for arm64
-#   --root FOLDER      everything that is kept (default /var/tmp/ssn-edge-arm64-SUITE, some 2 GB); delete it for a fresh start
+#   --arch ARCH        arm64 (default), or amd64: the same without emulation, for the distribution's sake (a JetPack's own ground)
+#   --mirror URL       of that distribution for that architecture
+#   --root FOLDER      everything that is kept (default /var/tmp/ssn-edge-ARCH-SUITE, some 2 GB); delete it for a fresh start
 #   --python PYTHON    one that has ssn-edge, on this machine (default .venv/bin/python)
 #   --pictures N       judge the first N pictures (default 12)
 #   --deadline-ms MS   of the guarded line, for both (default 60000: emulation is 50 to 200 times as slow)
@@ -33,7 +34,7 @@ set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
 checkout=$(realpath "$here/../..")
-suite=bookworm mirror="" base="" python="$checkout/.venv/bin/python" count=12 deadline_ms=60000 triggers=4
+suite=bookworm arch=arm64 mirror="" base="" python="$checkout/.venv/bin/python" count=12 deadline_ms=60000 triggers=4
 say() { echo "== $(date +%H:%M:%S) $*"; }
 missing() { echo "arm64_in_qemu: $*" >&2; exit 2; }
 fails() { echo "arm64_in_qemu: $*" >&2; exit 1; }
@@ -42,10 +43,11 @@ given=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --suite | --mirror | --root | --python | --pictures | --deadline-ms)
+    --suite | --arch | --mirror | --root | --python | --pictures | --deadline-ms)
       [ $# -ge 2 ] || missing "$1 wants a value; see --help"
       case $1 in
         --suite) suite=$2 ;;
+        --arch) arch=$2 ;;
         --mirror) mirror=$2 ;;
         --root) base=$2 ;;
         --python) python=$2 ;;
@@ -66,7 +68,12 @@ case $suite in
   noble) keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg keyring_package=ubuntu-keyring jetpack=7 ;;
   *) missing "--suite $suite: bookworm, jammy or noble is wanted" ;;
 esac
-base=$(realpath -m "${base:-/var/tmp/ssn-edge-arm64-$suite}")
+case $arch in
+  arm64) instructions=aarch64 ports=http://ports.ubuntu.com/ubuntu-ports ;;
+  amd64) instructions=x86_64 ports=http://archive.ubuntu.com/ubuntu ;;
+  *) missing "--arch $arch: arm64 or amd64 is wanted" ;;
+esac
+base=$(realpath -m "${base:-/var/tmp/ssn-edge-$arch-$suite}")
 root=$base/root
 
 # What must be there.
@@ -82,9 +89,9 @@ if [ ${#given[@]} -eq 2 ]; then
   [ -d "${given[1]}" ] || missing "there is no folder ${given[1]}"
 fi
 wanted=()
-command -v qemu-aarch64-static >/dev/null || wanted+=(qemu-user-static)
+[ "$arch" = amd64 ] || command -v qemu-aarch64-static >/dev/null || wanted+=(qemu-user-static)
 command -v debootstrap >/dev/null || wanted+=(debootstrap)
-command -v update-binfmts >/dev/null || wanted+=(binfmt-support)
+[ "$arch" = amd64 ] || command -v update-binfmts >/dev/null || wanted+=(binfmt-support)
 [ -e "$keyring" ] || wanted+=("$keyring_package")
 if [ ${#wanted[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || missing "these are missing: ${wanted[*]} (Debian's names); there is no apt-get to install them"
@@ -92,11 +99,11 @@ if [ ${#wanted[@]} -gt 0 ]; then
   { apt-get update -qq && apt-get install -y -qq "${wanted[@]}"; } >/dev/null ||
     missing "apt-get install ${wanted[*]} failed: see above"
 fi
-if [ ! -e /proc/sys/fs/binfmt_misc/register ]; then
+if [ "$arch" = arm64 ] && [ ! -e /proc/sys/fs/binfmt_misc/register ]; then
   mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null ||
     missing "this kernel does not let binfmt_misc be mounted: a container wants --privileged, or the host's own set-up"
 fi
-if [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
+if [ "$arch" = arm64 ] && [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
   update-binfmts --enable qemu-aarch64 || missing "the kernel does not take QEMU for arm64 programs: see update-binfmts --display"
 fi
 
@@ -141,13 +148,14 @@ if [ ! -d "$root" ]; then
         if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
           own=$(apt-get indextargets --format '$(REPO_URI)' | grep -v -m 1 security || true)
           mirror=${own:-$mirror}
+          mirror=${mirror%/}
         fi
         ;;
-      *) mirror=http://ports.ubuntu.com/ubuntu-ports ;;
+      *) mirror=$ports ;;
     esac
   fi
   # Tried before anything is made: debootstrap's own words for a mirror that is not there say little.
-  "$python" - "$mirror/dists/$suite/Release" <<'TRY' || missing "no mirror of $suite for arm64 at $mirror; name one: --mirror URL"
+  "$python" - "$mirror/dists/$suite/Release" "$arch" <<'TRY' || missing "no mirror of $suite for $arch at $mirror; name one: --mirror URL"
 import sys
 import urllib.request
 
@@ -155,14 +163,17 @@ try:
     release = urllib.request.urlopen(sys.argv[1], timeout=60).read().decode()
 except OSError as error:
     sys.exit(f"{sys.argv[1]}: {error}")
-sys.exit(0 if any("arm64" in line for line in release.splitlines() if line.startswith("Architectures:")) else "no arm64 there")
+there = any(sys.argv[2] in line for line in release.splitlines() if line.startswith("Architectures:"))
+sys.exit(0 if there else f"{sys.argv[1]}: does not name {sys.argv[2]}")
 TRY
   say "a root file system of $suite from $mirror"
-  debootstrap --arch=arm64 --foreign --variant=minbase --keyring="$keyring" --components=main${jetpack:+,universe} \
-    --include=python3,python3-venv,python3-pip,ca-certificates "$suite" "$base/unfinished" "$mirror" >"$base/debootstrap.log" ||
+  script=() # of the family, where this debootstrap is older than the suite
+  [ -e "/usr/share/debootstrap/scripts/$suite" ] || script=("/usr/share/debootstrap/scripts/${jetpack:+gutsy}")
+  debootstrap --arch="$arch" --foreign --variant=minbase --keyring="$keyring" --components=main${jetpack:+,universe} \
+    --include=python3,python3-venv,python3-pip,ca-certificates "$suite" "$base/unfinished" "$mirror" "${script[@]}" >"$base/debootstrap.log" ||
     fails "debootstrap failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
-  cp "$(command -v qemu-aarch64-static)" "$base/unfinished/usr/bin/"
-  say "its packages, set up by arm64's own programs (minutes)"
+  [ "$arch" = amd64 ] || cp "$(command -v qemu-aarch64-static)" "$base/unfinished/usr/bin/"
+  say "its packages, set up by its own programs (minutes)"
   chroot "$base/unfinished" /debootstrap/debootstrap --second-stage >>"$base/debootstrap.log" ||
     fails "debootstrap's second stage failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
   echo "deb $mirror $suite main${jetpack:+ universe}" >"$base/unfinished/etc/apt/sources.list"
@@ -175,7 +186,7 @@ mount -t proc proc "$root/proc"
 mount -t tmpfs -o size=512m shm "$root/dev/shm"
 [ -c "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
 machine=$(inside /bin/uname -m) || fails "nothing runs in $root: delete $base and start again"
-[ "$machine" = aarch64 ] || fails "programs in $root say that they run on $machine"
+[ "$machine" = "$instructions" ] || fails "programs in $root say that they run on $machine"
 if [ -n "$jetpack" ] && ! inside dpkg -s python3-opencv >/dev/null 2>&1; then
   say "the distribution's OpenCV, for JetPack's (minutes)"
   { inside apt-get update -qq && inside apt-get install -y -qq --no-install-recommends python3-opencv; } >"$base/apt.log" 2>&1 ||
@@ -194,7 +205,7 @@ if [ ${#given[@]} -eq 0 ]; then
 fi
 package=$(realpath "${given[0]}") pictures=$(realpath "${given[1]}")
 
-say "the wheel, installed for aarch64"
+say "the wheel, installed for $instructions"
 "$python" -m pip wheel -q --no-deps --wheel-dir "$work" "$checkout"
 rm -rf "$root/srv/line" "$root/srv/in" "$root/srv/out"
 mkdir -p "$root/srv/in/pictures" "$root/srv/out" "$work/pictures" "$work/out"
@@ -244,9 +255,9 @@ say "$(wc -l <"$work/list") pictures on both"
 judge=(--engine onnxruntime-cpu --precision fp32)
 SECONDS=0
 inside /srv/line/bin/ssn-edge -q run --device /srv/in/pictures --package /srv/in/part.ssn "${judge[@]}" \
-  --output /srv/out/pictures >"$work/arm64.txt"
+  --output /srv/out/pictures >"$work/there.txt"
 there_s=$SECONDS SECONDS=0
-"$python" -m ssn_edge -q run --device "$work/pictures" --package "$package" "${judge[@]}" --output "$work/out/pictures" >"$work/x86.txt"
+"$python" -m ssn_edge -q run --device "$work/pictures" --package "$package" "${judge[@]}" --output "$work/out/pictures" >"$work/here.txt"
 echo "  $there_s s there, $SECONDS s here"
 inside /srv/line/bin/ssn-edge audit /srv/out/pictures
 
@@ -320,7 +331,7 @@ inside /srv/line/bin/python /srv/in/ask.py "$triggers" /srv/out/line /srv/line/b
 "$python" "$work/ask.py" "$triggers" "$work/out/line" "$python" -m ssn_edge -q "${line[@]}" --package "$package"
 inside /srv/line/bin/ssn-edge audit /srv/out/line
 
-"$python" - "$root/srv/out" "$work/out" "$triggers" <<'COMPARE'
+"$python" - "$root/srv/out" "$work/out" "$triggers" "${arch^^}" <<'COMPARE'
 import json
 import pathlib
 import sys
@@ -345,6 +356,7 @@ assert not other, f"decided differently: {other}"
 off = [abs(there[n][2] - here[n][2]) for n in here if here[n][2] is not None]
 assert off, "no picture has a score: the engine was never asked"
 counts = {verdict: [each[0] for each in here.values()].count(verdict) for verdict in ("pass", "fail", "unknown")}
+name = sys.argv[4]
 
 line, line_here = verdicts(f"{sys.argv[1]}/line"), verdicts(f"{sys.argv[2]}/line")
 parts = [f"part-{number}" for number in range(1, int(sys.argv[3]) + 1)]
@@ -354,7 +366,7 @@ late = [each for each in line if each["reason"] in ("deadline", "engine_error", 
 assert not late, f"the guarded line came to no verdict of its own: {late}"
 told = [f"{each['verdict']} ({each['reason']})" for each in line]
 assert told == [f"{each['verdict']} ({each['reason']})" for each in line_here], (told, line_here)
-print(f"OK-ARM64: {len(here)} pictures, {counts}, verdicts equal; scores off by at most {max(off):.1e}")
-print(f"OK-ARM64: guarded line, {len(line)} triggers: {', '.join(told)}; equal on both")
+print(f"OK-{name}: {len(here)} pictures, {counts}, verdicts equal; scores off by at most {max(off):.1e}")
+print(f"OK-{name}: guarded line, {len(line)} triggers: {', '.join(told)}; equal on both")
 COMPARE
 say "done"

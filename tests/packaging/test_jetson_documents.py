@@ -1,4 +1,4 @@
-"""What an integrator at a Jetson reads and types: commands, options, files and extras that are there.
+"""What an integrator at a Jetson reads and types: commands, options, files, extras are there.
 
 No Jetson, no container and no systemd runs here; the words are held against this repository.
 """
@@ -6,14 +6,13 @@ No Jetson, no container and no systemd runs here; the words are held against thi
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -36,23 +35,24 @@ def project() -> dict[str, object]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """Words behind each `ssn-edge`: up to the end of its line, its code span or its comment."""
-    text = re.sub(r"^# ?", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\s*\\\n\s*", " ", text)
     for begin in OF_PROGRAMS.finditer(text):
         words = re.split(r"[`;|\n]|  +#| {3,}", text[begin.end() :], maxsplit=1)[0]
-        yield shlex.split(words.replace("...", " ").rstrip("',.)"), posix=False)
+        yield words.replace("...", " ").rstrip("',.)").split()
 
 
-def the_command(words: list[str]) -> tuple[click.Command, list[str]] | None:
+def the_command(words: list[str]) -> tuple[Any, list[str]] | None:
     """A command of ours and the words after it; None for prose, and for an image of that name."""
-    found: click.Command = typer.main.get_command(app)
-    while isinstance(found, click.Group):
+    found: Any = typer.main.get_command(app)
+    while hasattr(found, "commands"):
         if not words or words[0] not in found.commands:
             return None
         found, words = found.commands[words[0]], words[1:]
     return found, words
 
 
-def unknown_options(command: click.Command, words: list[str]) -> list[str]:
+def unknown_options(command: Any, words: list[str]) -> list[str]:
     known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
     if "--" in words:
         here, after = words[: words.index("--")], words[words.index("--") + 1 :]

@@ -90,7 +90,14 @@ def test_there_are_wheels_for_a_jetson(jetpack: str, python: str, tmp_path: Path
         skip_without_index(said)
     assert code == 0, said
     assert versions["numpy"].startswith("1.26.")
-    assert {"onnxruntime", "cuda-python", "cuda-bindings", "typer", "gpiod", "asyncua"} <= versions.keys()
+    assert {
+        "onnxruntime",
+        "cuda-python",
+        "cuda-bindings",
+        "typer",
+        "gpiod",
+        "asyncua",
+    } <= versions.keys()
     assert versions["cuda-bindings"].startswith("12." if python == "3.10" else "13.")
     names = " ".join(versions)
     assert not re.search(r"tensorrt|opencv|torch|onnxruntime-gpu", names), names

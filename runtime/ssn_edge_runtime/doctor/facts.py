@@ -130,7 +130,8 @@ class FlashLife:
         used_low: Share of its life that is used, at least.
         used_high: At most; eMMC and UFS tell steps of 10 %.
         reserve: of eMMC and UFS, blocks in reserve: ``normal``, ``warning`` or ``urgent``.
-        written_bytes: What was ever written to it; NVMe and some SSDs count, eMMC and UFS do not tell.
+        written_bytes: What was ever written to it; NVMe and some SSDs count it, eMMC and UFS do
+            not tell.
     """
 
     used_low: float | None = None
