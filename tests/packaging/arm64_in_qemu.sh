@@ -17,6 +17,7 @@
 #                      distribution's OpenCV, --system-site-packages, the constraints file
 #   --arch ARCH        arm64 (default), or amd64: the same without emulation, for the distribution's sake (a JetPack's own ground)
 #   --mirror URL       of that distribution for that architecture
+#   --keyring FILE     that the distribution's archive is signed by (default the one under /usr/share/keyrings)
 #   --root FOLDER      everything that is kept (default /var/tmp/ssn-edge-ARCH-SUITE, some 2 GB); delete it for a fresh start
 #   --python PYTHON    one that has ssn-edge, on this machine (default .venv/bin/python)
 #   --pictures N       judge the first N pictures (default 12)
@@ -25,7 +26,8 @@
 # Wants Linux on x86-64, root, a mirror of the distribution and an index of Python packages. Tools that are missing are
 # installed where there is apt-get; elsewhere beforehand:
 #
-#   apt-get install qemu-user-static debootstrap binfmt-support        (and ubuntu-keyring for jammy and noble on Debian)
+#   apt-get install qemu-user-static debootstrap binfmt-support
+#   (for jammy and noble also ubuntu-keyring; where the distribution has none, its file by --keyring)
 #
 # Takes some 20 minutes the first time. What is there is used again: the root file system, pip's downloads, the demo's package.
 # One that was not finished is made again; at the end, whatever it is, nothing stays mounted and nothing runs.
@@ -34,7 +36,7 @@ set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
 checkout=$(realpath "$here/../..")
-suite=bookworm arch=arm64 mirror="" base="" python="$checkout/.venv/bin/python" count=12 deadline_ms=60000 triggers=4
+suite=bookworm arch=arm64 mirror="" own_keyring="" base="" python="$checkout/.venv/bin/python" count=12 deadline_ms=60000 triggers=4
 say() { echo "== $(date +%H:%M:%S) $*"; }
 missing() { echo "arm64_in_qemu: $*" >&2; exit 2; }
 fails() { echo "arm64_in_qemu: $*" >&2; exit 1; }
@@ -43,12 +45,13 @@ given=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --suite | --arch | --mirror | --root | --python | --pictures | --deadline-ms)
+    --suite | --arch | --mirror | --keyring | --root | --python | --pictures | --deadline-ms)
       [ $# -ge 2 ] || missing "$1 wants a value; see --help"
       case $1 in
         --suite) suite=$2 ;;
         --arch) arch=$2 ;;
         --mirror) mirror=$2 ;;
+        --keyring) own_keyring=$2 ;;
         --root) base=$2 ;;
         --python) python=$2 ;;
         --pictures) count=$2 ;;
@@ -73,6 +76,7 @@ case $arch in
   amd64) instructions=x86_64 ports=http://archive.ubuntu.com/ubuntu ;;
   *) missing "--arch $arch: arm64 or amd64 is wanted" ;;
 esac
+[ -z "$own_keyring" ] || keyring=$(realpath -m "$own_keyring")
 base=$(realpath -m "${base:-/var/tmp/ssn-edge-$arch-$suite}")
 root=$base/root
 
@@ -91,7 +95,9 @@ fi
 wanted=()
 [ "$arch" = amd64 ] || command -v qemu-aarch64-static >/dev/null || wanted+=(qemu-user-static)
 command -v debootstrap >/dev/null || wanted+=(debootstrap)
+command -v dpkg-deb >/dev/null || wanted+=(dpkg)
 [ "$arch" = amd64 ] || command -v update-binfmts >/dev/null || wanted+=(binfmt-support)
+[ -e "$keyring" ] || [ -z "$own_keyring" ] || missing "there is no keyring $keyring"
 [ -e "$keyring" ] || wanted+=("$keyring_package")
 if [ ${#wanted[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || missing "these are missing: ${wanted[*]} (Debian's names); there is no apt-get to install them"
@@ -172,10 +178,25 @@ TRY
   debootstrap --arch="$arch" --foreign --variant=minbase --keyring="$keyring" --components=main${jetpack:+,universe} \
     --include=python3,python3-venv,python3-pip,ca-certificates "$suite" "$base/unfinished" "$mirror" "${script[@]}" >"$base/debootstrap.log" ||
     fails "debootstrap failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
-  [ "$arch" = amd64 ] || cp "$(command -v qemu-aarch64-static)" "$base/unfinished/usr/bin/"
-  say "its packages, set up by its own programs (minutes)"
-  chroot "$base/unfinished" /debootstrap/debootstrap --second-stage >>"$base/debootstrap.log" ||
-    fails "debootstrap's second stage failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
+  if [ -n "$jetpack" ]; then
+    [ "$arch" = amd64 ] || cp "$(command -v qemu-aarch64-static)" "$base/unfinished/usr/bin/"
+    say "its packages, set up by its own programs (emulated: half an hour and more)"
+    chroot "$base/unfinished" /debootstrap/debootstrap --second-stage >>"$base/debootstrap.log" ||
+      fails "debootstrap's second stage failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
+  else
+    # Unpacked here, not set up there: what a Python needs comes with the packages themselves, and dpkg under emulation
+    # takes many minutes for the rest.
+    say "its packages, unpacked"
+    for package in "$base/unfinished"/var/cache/apt/archives/*.deb; do
+      dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$base/unfinished" ||
+        fails "$package cannot be unpacked"
+    done
+    rm -rf "$base/unfinished/debootstrap" "$base/unfinished"/var/cache/apt/archives/*.deb
+    cp "$base/unfinished/usr/share/base-passwd/passwd.master" "$base/unfinished/etc/passwd"
+    cp "$base/unfinished/usr/share/base-passwd/group.master" "$base/unfinished/etc/group"
+    mkdir -p "$base/unfinished/root" "$base/unfinished/tmp"
+    chmod 1777 "$base/unfinished/tmp"
+  fi
   echo "deb $mirror $suite main${jetpack:+ universe}" >"$base/unfinished/etc/apt/sources.list"
   mv "$base/unfinished" "$root"
 fi
