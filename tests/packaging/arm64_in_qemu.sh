@@ -202,7 +202,9 @@ TRY
 fi
 for file in /etc/resolv.conf /etc/hosts; do [ ! -e "$file" ] || cp -L "$file" "$root/etc/"; done
 [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-mkdir -p "$root/dev/shm"
+# In a container debootstrap leaves links to this machine's own, which a mount would follow.
+for folder in proc sys; do [ ! -L "$root/$folder" ] || rm "$root/$folder"; done
+mkdir -p "$root/proc" "$root/sys" "$root/dev/shm"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o size=512m shm "$root/dev/shm"
 [ -c "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
@@ -240,11 +242,11 @@ wheel="file:///srv/in/$(basename "$work"/ssn_edge-*.whl)"
 if [ -n "$jetpack" ]; then
   cp "$checkout/runtime/jetson/constraints-jetpack$jetpack.txt" "$root/srv/in/constraints.txt"
   inside /usr/bin/python3 -m venv --system-site-packages /srv/line
-  inside /srv/line/bin/pip install -q --only-binary=:all: "ssn-edge[cpu,cuda,v4l2,watch,sign,gpio,modbus,mqtt,opcua] @ $wheel" \
+  inside /srv/line/bin/pip install -q --no-compile --only-binary=:all: "ssn-edge[cpu,cuda,v4l2,watch,sign,gpio,modbus,mqtt,opcua] @ $wheel" \
     -c /srv/in/constraints.txt
 else
   inside python3 -m venv /srv/line
-  inside /srv/line/bin/pip install -q --only-binary=:all: "ssn-edge[opencv,cpu,watch,sign,gpio,modbus,mqtt,opcua] @ $wheel"
+  inside /srv/line/bin/pip install -q --no-compile --only-binary=:all: "ssn-edge[opencv,cpu,watch,sign,gpio,modbus,mqtt,opcua] @ $wheel"
 fi
 inside /srv/line/bin/python -c "
 import platform, numpy, cv2, onnxruntime
