@@ -29,7 +29,7 @@
 #   apt-get install qemu-user-static debootstrap binfmt-support
 #   (for jammy and noble also ubuntu-keyring; where the distribution has none, its file by --keyring)
 #
-# Takes some 20 minutes the first time. What is there is used again: the root file system, pip's downloads, the demo's package.
+# Takes some 10 minutes on idle cores the first time. What is there is used again: the root file system, pip's downloads, the demo's package.
 # One that was not finished is made again; at the end, whatever it is, nothing stays mounted and nothing runs.
 # Exit code 0: all equal. 1: something differs, or a step failed (the line before says which). 2: something is missing.
 set -euo pipefail
@@ -180,7 +180,7 @@ TRY
     fails "debootstrap failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
   if [ -n "$jetpack" ]; then
     [ "$arch" = amd64 ] || cp "$(command -v qemu-aarch64-static)" "$base/unfinished/usr/bin/"
-    say "its packages, set up by its own programs (emulated: half an hour and more)"
+    say "its packages, set up by its own programs (minutes; emulated, half an hour)"
     chroot "$base/unfinished" /debootstrap/debootstrap --second-stage >>"$base/debootstrap.log" ||
       fails "debootstrap's second stage failed: $(tail -n 1 "$base/debootstrap.log") ($base/debootstrap.log)"
   else
