@@ -5,12 +5,13 @@ from __future__ import annotations
 import grp
 import hashlib
 import pwd
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ssn_edge.service_unit import MARK, ServiceOptions, groups, unit_text
+from ssn_edge.service_unit import MARK, ServiceOptions, given, groups, unit_text
 from ssn_edge_runtime.errors import ConfigError, StorageError
 from ssn_edge_runtime.files import write_whole
 
@@ -62,13 +63,39 @@ def next_steps(options: ServiceOptions) -> list[str]:
     missing = [name for name in groups(options) if not _is_member(options.user, name)]
     if missing:
         steps.append(f"usermod --append --groups {','.join(missing)} {options.user}")
-    steps.append(f"install -d -o {options.user} -g {options.user} -m 0750 {options.output}")
+    steps.append(f"install -d -o {options.user} -g {options.user} -m 0750 {_word(options.output)}")
+    steps += _device_rules(options)
+    # The unit's user has a cache of its own: what someone else built and certified is not seen.
+    cache = f"/var/cache/{options.name}"
+    as_user = f"runuser -u {options.user} -- env SSN_EDGE_CACHE={cache} {_word(options.executable)}"
+    steps.append(f"install -d -o {options.user} -g {options.user} -m 0700 {cache}")
+    if options.gpu != "none":
+        steps.append(f"{as_user} build {_word(options.package)}")
     return [
         *steps,
+        f"{as_user} verify {_word(options.package)}",
         "systemctl daemon-reload",
         f"systemctl enable --now {options.unit_name}",
         f"systemctl status {options.unit_name}",
     ]
+
+
+def _word(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _device_rules(options: ServiceOptions) -> list[str]:
+    """Commands that give the unit's user what is root's alone on most boards."""
+    rules = []
+    if options.hardware_watchdog:
+        rules.append(f'KERNEL=="watchdog", GROUP="{options.user}", MODE="0660"')
+    if given(options, "--gpio") and "gpio" not in groups(options):
+        rules.append(f'KERNEL=="gpiochip*", GROUP="{options.user}", MODE="0660"')
+    if not rules:
+        return []
+    file = f"/etc/udev/rules.d/60-{options.name}.rules"
+    words = " ".join(f"'{rule}'" for rule in rules)
+    return [f"printf '%s\\n' {words} > {file}", "udevadm control --reload", "udevadm trigger"]
 
 
 def unit_status(name: str = "ssn-edge") -> dict[str, str]:

@@ -6,6 +6,7 @@ import grp
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ssn_edge_runtime.errors import ConfigError
@@ -14,6 +15,11 @@ GPUS = ("none", "nvidia", "jetson")
 MARK = "# Written by ssn-edge service install; what follows has the SHA-256 "
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NETWORK_SOURCES = ("rtsp:", "rtsps:", "genicam:")
+_NETWORK_OPTIONS = ("--modbus", "--opcua", "--mqtt", "--webhook", "--page", "--listen")
+"""Options of `ssn-edge run` that speak over a network, be it the loopback alone."""
+_SERVERS = {"--modbus": 502, "--opcua": 4840, "--page": 8080, "--listen": 8090}
+"""Those of them that listen, and the port that is taken where none is named."""
+_LOOPBACK = re.compile(r"([a-z.+]+://)?(127\.|localhost(?=[:/]|$)|\[::1\])|\d+$")
 _RUN_OPTIONS_OF_THE_UNIT = ("--device", "--package", "--output", "--settings", "--realtime")
 
 _GPU_DEVICES = {
@@ -24,6 +30,8 @@ _GPU_DEVICES = {
     "jetson": (
         *("/dev/nvmap", "/dev/nvsciipc"),
         *("char-nvhost*", "char-host1x*", "char-drm", "char-nvgpu*"),
+        # JetPack 7's driver on a Thor is that of cards.
+        "char-nvidia*",
     ),
 }
 
@@ -41,7 +49,8 @@ class ServiceOptions:
         user: Whom it runs as; made by hand, see `next_steps`.
         name: Of the unit.
         gpu: One of `GPUS`.
-        needs_network: Whether it may speak to others: network cameras, MQTT, OPC UA, Modbus.
+        needs_network: Whether it may speak to others where neither the camera nor an option of run
+            says so, as with a `gst:` camera in the network.
         realtime: Real-time priority to grant and ask for; None for none.
         watchdog_s: Silence after which it is killed and restarted, in seconds.
         hardware_watchdog: Whether it may open the board's watchdog.
@@ -105,12 +114,13 @@ def unit_text(options: ServiceOptions) -> str:
 
 
 def _lines(options: ServiceOptions) -> list[str]:
-    order = "network-online.target" if options.needs_network else "local-fs.target"
+    is_outside = _is_outside(options)
+    order = "network-online.target" if is_outside else "local-fs.target"
     lines = [
         "[Unit]",
         f"Description=ssn-edge: {_plain(options.device)} by {_plain(options.package.name)}",
         f"After={order} time-sync.target",
-        *([f"Wants={order}"] if options.needs_network else []),
+        *([f"Wants={order}"] if is_outside else []),
         "# Ten restarts in five minutes, then it stays failed: silence rejects every part.",
         "StartLimitIntervalSec=300",
         "StartLimitBurst=10",
@@ -144,6 +154,9 @@ def _lines(options: ServiceOptions) -> list[str]:
         f"ReadWritePaths={_path(options.output)}",
         f"CacheDirectory={options.name}",
         "CacheDirectoryMode=0700",
+        # For sockets (--control, --listen unix:): /run/NAME, its user's and group's.
+        f"RuntimeDirectory={options.name}",
+        "RuntimeDirectoryMode=0750",
         f"Environment=SSN_EDGE_CACHE=%C/{options.name} PYTHONDONTWRITEBYTECODE=1",
         "PrivateTmp=yes",
         # A Jetson's camera service (Argus) listens in /tmp; not run on one.
@@ -160,8 +173,8 @@ def _lines(options: ServiceOptions) -> list[str]:
         "",
         "# Rights and system calls.",
         "NoNewPrivileges=yes",
-        "CapabilityBoundingSet=",
-        "AmbientCapabilities=",
+        f"CapabilityBoundingSet={_capability(options)}",
+        f"AmbientCapabilities={_capability(options)}",
         "SystemCallArchitectures=native",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@privileged @obsolete",
@@ -209,20 +222,53 @@ def _devices(options: ServiceOptions) -> list[str]:
     elif device.startswith("/dev/"):
         devices += [device]
     devices += _GPU_DEVICES[options.gpu]
+    if given(options, "--gpio"):
+        devices += ["char-gpiochip"]
     if options.hardware_watchdog:
         devices += ["/dev/watchdog"]
     return devices
+
+
+def given(options: ServiceOptions, name: str) -> list[str]:
+    """Values of an option among the arguments, written with a blank or with ``=``."""
+    words = options.arguments
+    apart = [after for word, after in pairwise(words) if word == name]
+    return apart + [word.split("=", 1)[1] for word in words if word.startswith(f"{name}=")]
 
 
 def groups(options: ServiceOptions) -> list[str]:
     """Groups that may open the devices; those that this machine has, since others stop a unit."""
     wanted = ["video"] if _devices(options) else []
     wanted += ["render"] if options.gpu != "none" else []
+    wanted += ["gpio"] if given(options, "--gpio") else []
     return [name for name in wanted if _has_group(name)]
 
 
-def _network(options: ServiceOptions) -> list[str]:
+def _capability(options: ServiceOptions) -> str:
+    """None, but for a port that is root's by custom, such as Modbus' 502."""
+    for name, usual in _SERVERS.items():
+        for address in given(options, name):
+            port = re.search(r"(?:^|:)(\d+)/?$", address)
+            if not address.startswith("unix:") and (int(port[1]) if port else usual) < 1024:
+                return "CAP_NET_BIND_SERVICE"
+    return ""
+
+
+def _speaks(options: ServiceOptions) -> list[str]:
+    """Addresses that options of run name, but sockets that are files."""
+    addresses = [each for name in _NETWORK_OPTIONS for each in given(options, name)]
+    return [each for each in addresses if not each.startswith("unix:")]
+
+
+def _is_outside(options: ServiceOptions) -> bool:
+    """Whether it speaks to other machines, and so starts once there is a network."""
     if options.needs_network or options.device.startswith(_NETWORK_SOURCES):
+        return True
+    return any(not _LOOPBACK.match(each) for each in _speaks(options))
+
+
+def _network(options: ServiceOptions) -> list[str]:
+    if _is_outside(options) or _speaks(options):
         return ["RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"]
     # Air-gapped: not even the loopback of others.
     return ["PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "IPAddressDeny=any"]

@@ -24,7 +24,7 @@ UserOption = Annotated[str, typer.Option(help="Whom it runs as.")]
 NameOption = Annotated[str, typer.Option(help="Of the unit.")]
 GpuOption = Annotated[str, typer.Option(help="none, nvidia or jetson; auto looks.")]
 NetworkOption = Annotated[
-    bool, typer.Option("--network", help="May speak to network cameras, MQTT, OPC UA, Modbus.")
+    bool, typer.Option("--network", help="May speak over a network; --page and others imply it.")
 ]
 RealtimeOption = Annotated[int | None, typer.Option(help="Real-time priority, 1 to 99.")]
 WatchdogOption = Annotated[
@@ -90,6 +90,9 @@ def install(
     """Write the unit and say what to run next. Nothing is started.
 
     Example: ssn-edge service install --device /dev/video0 --output /var/lib/ssn-edge
+
+    With a wire and a page: ssn-edge service install --device /dev/video0 --output
+    /var/lib/ssn-edge -- --trigger software --gpio gpiochip0:105,20 --page 8080
     """
     with reporting(context) as out:
         from ssn_edge.service import UNIT_FOLDER, install_unit, next_steps

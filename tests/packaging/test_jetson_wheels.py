@@ -25,6 +25,8 @@ JETSON = ROOT / "runtime" / "jetson"
 GLIBC = {"3.10": 35, "3.12": 39}
 """Of Ubuntu 22.04 and 24.04, which JetPack 6 and 7 are made of."""
 JETPACKS = [("jetpack6", "3.10"), ("jetpack7", "3.12")]
+EXTRAS = "cpu,cuda,v4l2,watch,sign,modbus,gpio,mqtt,opcua"
+"""All that a line may need: the container recipe takes most of it."""
 
 
 def platforms(python: str) -> list[str]:
@@ -83,12 +85,19 @@ def skip_without_index(said: str) -> None:
 
 @pytest.mark.parametrize(("jetpack", "python"), JETPACKS)
 def test_there_are_wheels_for_a_jetson(jetpack: str, python: str, tmp_path: Path) -> None:
-    code, versions, said = resolve(jetpack, python, "cpu,cuda,v4l2,watch,sign", tmp_path)
+    code, versions, said = resolve(jetpack, python, EXTRAS, tmp_path)
     if code:
         skip_without_index(said)
     assert code == 0, said
     assert versions["numpy"].startswith("1.26.")
-    assert {"onnxruntime", "cuda-python", "cuda-bindings", "typer"} <= versions.keys()
+    assert {
+        "onnxruntime",
+        "cuda-python",
+        "cuda-bindings",
+        "typer",
+        "gpiod",
+        "asyncua",
+    } <= versions.keys()
     assert versions["cuda-bindings"].startswith("12." if python == "3.10" else "13.")
     names = " ".join(versions)
     assert not re.search(r"tensorrt|opencv|torch|onnxruntime-gpu", names), names

@@ -40,6 +40,7 @@ VARIANTS = [
     {"gpu": "nvidia", "realtime": 20, "hardware_watchdog": True},
     {"gpu": "jetson", "needs_network": True, "device": "rtsp://camera/stream?x=100%&a=$b"},
     {"device": "/data/my parts", "arguments": ("--alarm-after", "5")},
+    {"gpu": "jetson", "arguments": ("--gpio", "gpiochip0:105,20", "--page", "0.0.0.0:8080")},
 ]
 
 
@@ -103,6 +104,83 @@ def test_only_the_camera_and_the_gpu_may_be_opened(options: ServiceOptions) -> N
     gpu = values(unit_text(replace(folder, gpu="nvidia")), "DeviceAllow")
     assert gpu
     assert all(each.startswith("char-nvidia") for each in gpu)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "speaks", "waits"),
+    [
+        (("--page", "8080"), True, False),
+        (("--page=8080",), True, False),
+        (("--page", "0.0.0.0:8080"), True, True),
+        (("--opcua", "opc.tcp://127.0.0.1:4840"), True, False),
+        (("--opcua", "opc.tcp://0.0.0.0:4840"), True, True),
+        (("--modbus", "192.168.10.5:502", "--modbus-allow", "192.168.10.9"), True, True),
+        (("--mqtt=mqtts://broker/line",), True, True),
+        (("--webhook", "https://localhost.example/x"), True, True),
+        (("--webhook", "https://localhost/x"), True, False),
+        (("--listen", "127.0.0.1:8090"), True, False),
+        (("--listen", "unix:/run/ssn-edge/x.sock"), False, False),
+        (("--control", "/run/ssn-edge/control.sock"), False, False),
+        (("--page-name", "127.0.0.1"), False, False),
+    ],
+)
+def test_an_option_that_speaks_over_a_network_gets_one(
+    options: ServiceOptions, arguments: tuple[str, ...], speaks: bool, waits: bool
+) -> None:
+    text = unit_text(replace(options, arguments=arguments))
+    assert values(text, "PrivateNetwork") == ([] if speaks else ["yes"])
+    assert ("AF_INET" in values(text, "RestrictAddressFamilies")[0]) is speaks
+    # One that stays on this machine does not wait at boot for a cable.
+    assert values(text, "Wants") == (["network-online.target"] if waits else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "may"),
+    [
+        (("--modbus", "192.168.10.5"), True),
+        (("--modbus", "[::1]:502"), True),
+        (("--modbus=192.168.10.5:5020",), False),
+        (("--page", "443"), True),
+        (("--page", "0.0.0.0:8080"), False),
+        (("--opcua", "opc.tcp://127.0.0.1:4840/"), False),
+        (("--listen", "unix:/run/x:80"), False),
+        (("--mqtt", "mqtt://10.0.0.1:80/line"), False),  # it is asked, it does not listen
+    ],
+)
+def test_a_low_port_is_the_only_right_it_gets(
+    options: ServiceOptions, arguments: tuple[str, ...], may: bool
+) -> None:
+    text = unit_text(replace(options, arguments=arguments))
+    for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert values(text, key) == ["CAP_NET_BIND_SERVICE" if may else ""]
+
+
+@pytest.mark.parametrize("arguments", [("--gpio", "gpiochip0:105"), ("--gpio=gpiochip0:105",)])
+def test_a_wire_may_be_opened_where_one_is_asked_for(
+    options: ServiceOptions, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wired = replace(options, arguments=arguments, hardware_watchdog=True)
+    assert "char-gpiochip rw" in values(unit_text(wired), "DeviceAllow")
+    assert "char-gpiochip rw" not in values(unit_text(options), "DeviceAllow")
+    for name, rules in (("gpio", 1), ("another", 2)):
+        monkeypatch.setattr("ssn_edge.service_unit._has_group", name.__eq__)
+        (rule,) = [step for step in next_steps(wired) if "udev/rules.d/60-ssn-edge" in step]
+        assert rule.count("KERNEL==") == rules
+        assert 'KERNEL=="watchdog", GROUP="daemon"' in rule
+        assert (values(unit_text(wired), "SupplementaryGroups") == ["gpio"]) is (name == "gpio")
+    assert not any("udev" in step for step in next_steps(options))
+
+
+def test_engines_are_built_where_the_unit_looks_for_them(options: ServiceOptions) -> None:
+    folder = "/var/cache/ssn-edge"
+    assert values(unit_text(options), "CacheDirectory") == ["ssn-edge"]
+    assert "SSN_EDGE_CACHE=%C/ssn-edge" in values(unit_text(options), "Environment")[0]
+    for gpu, verbs in (("jetson", ["build", "verify"]), ("none", ["verify"])):
+        steps = next_steps(replace(options, gpu=gpu))
+        assert f"install -d -o daemon -g daemon -m 0700 {folder}" in steps
+        asked = [step for step in steps if step.startswith("runuser -u daemon -- env ")]
+        assert all(f"SSN_EDGE_CACHE={folder} " in step for step in asked)
+        assert [step.split()[-2] for step in asked] == verbs
 
 
 def test_only_the_output_can_be_written_to(options: ServiceOptions) -> None:

@@ -128,9 +128,10 @@ class FlashLife:
 
     Args:
         used_low: Share of its life that is used, at least.
-        used_high: At most; eMMC tells steps of 10 %.
-        reserve: eMMC's reserved blocks: ``normal``, ``warning`` or ``urgent``.
-        written_bytes: What was ever written to it; NVMe counts, eMMC does not tell.
+        used_high: At most; eMMC and UFS tell steps of 10 %.
+        reserve: of eMMC and UFS, blocks in reserve: ``normal``, ``warning`` or ``urgent``.
+        written_bytes: What was ever written to it; NVMe and some SSDs count it, eMMC and UFS do
+            not tell.
     """
 
     used_low: float | None = None
@@ -152,7 +153,7 @@ class StorageFacts:
         total_bytes: Of the file system.
         file_system: Such as ``ext4``.
         disk: Whole device, such as ``mmcblk0``; None where there is none below.
-        kind: ``emmc``, ``sd``, ``nvme``, ``ssd``, ``disk``, ``memory`` or ``network``.
+        kind: ``emmc``, ``ufs``, ``sd``, ``nvme``, ``ssd``, ``disk``, ``memory`` or ``network``.
         disk_bytes: Of the whole device.
         life: Its wear; None where it does not tell.
         written_since_boot_bytes: By everybody.

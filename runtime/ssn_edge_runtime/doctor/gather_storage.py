@@ -10,6 +10,7 @@ from ssn_edge_runtime.doctor.facts import FlashLife, StorageFacts
 from ssn_edge_runtime.doctor.host import Host
 from ssn_edge_runtime.doctor.parsing import (
     SECTOR_BYTES,
+    parse_ata_life,
     parse_disk_stat,
     parse_emmc_life,
     parse_mountinfo,
@@ -90,6 +91,8 @@ def _kind(host: Host, disk: str | None, file_system: str | None) -> str | None:
         # A card tells SD, what is soldered on tells MMC.
         told = host.files.line(f"sys/block/{disk}/device/type")
         return {"MMC": "emmc", "SD": "sd"}.get(told or "")
+    if _ufs_health(host, disk) is not None:
+        return "ufs"
     turns = host.files.number(f"sys/block/{disk}/queue/rotational")
     return {0.0: "ssd", 1.0: "disk"}.get(-1.0 if turns is None else turns)
 
@@ -100,9 +103,14 @@ def _life(host: Host, disk: str) -> FlashLife | None:
             host.files.text(f"sys/block/{disk}/device/life_time") or "",
             host.files.text(f"sys/block/{disk}/device/pre_eol_info") or "",
         )
+    if (health := _ufs_health(host, disk)) is not None:
+        used = [host.files.line(health / f"life_time_estimation_{each}") or "" for each in "ab"]
+        return parse_emmc_life(" ".join(used), host.files.line(health / "eol_info") or "")
+    # NVMe and ATA tell it by a command that only root may send.
     if not disk.startswith("nvme"):
-        return None
-    # NVMe tells it by a command that only root may send.
+        if _kind(host, disk, None) != "ssd":
+            return None
+        return parse_ata_life(host.run(("smartctl", "-j", "-l", "devstat", f"/dev/{disk}")) or "")
     for command in (
         ("nvme", "smart-log", f"/dev/{disk}", "-o", "json"),
         ("smartctl", "-j", "-A", f"/dev/{disk}"),
@@ -110,3 +118,13 @@ def _life(host: Host, disk: str) -> FlashLife | None:
         if (life := parse_nvme_life(host.run(command) or "")) is not None:
             return life
     return None
+
+
+def _ufs_health(host: Host, disk: str) -> Path | None:
+    """The folder in which UFS tells its wear, that of the controller above the disk."""
+    try:
+        block = (host.root / "sys/block" / disk).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+    above = (each / "health_descriptor" for each in block.parents if each != each.parent)
+    return next((each for each in above if each.is_dir()), None)

@@ -1,8 +1,9 @@
 """Disks: room, whether one may write there, and for how many years flash lasts.
 
 Sources:
-    JEDEC eMMC 5.0 (JESD84-B50), DEVICE_LIFE_TIME_EST and PRE_EOL_INFO; NVM Express base
-    specification, SMART / Health Information (percentage used, data units written).
+    JEDEC eMMC 5.0 (JESD84-B50), DEVICE_LIFE_TIME_EST and PRE_EOL_INFO; JEDEC UFS (JESD220), health
+    descriptor; NVM Express base specification, SMART / Health Information (percentage used, data
+    units written); ATA Command Set, device statistics (percentage used endurance indicator).
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ YEAR_DAYS = 365.25
 LEAST_UP_S = 3600.0
 """What was written since boot says something from so long on."""
 
-WHOLE_WRITES = {"emmc": 250, "sd": 100, "nvme": 300, "ssd": 300}
+WHOLE_WRITES = {"emmc": 250, "ufs": 250, "sd": 100, "nvme": 300, "ssd": 300}
 """How often all of a disk can be written, where it does not tell: a guess on the careful side (a
 thousand cycles of the flash, four times as much written as asked for). Its maker knows better."""
+_ASKED_BY_ROOT = {
+    "nvme": ("sudo apt install nvme-cli", "sudo nvme smart-log /dev/{}"),
+    "ssd": ("sudo apt install smartmontools", "sudo smartctl -l devstat /dev/{}"),
+}
 
 
 def judge_storage(facts: Facts) -> list[Finding]:
@@ -99,7 +104,7 @@ def _life(storage: StorageFacts, budget: int | None) -> Finding:
     told = [f"{storage.disk} ({storage.kind})" if storage.kind else "the disk is not known"]
     told += [worn] if worn else ["it tells no wear here"]
     if years is not None and (rate := budget or measured):
-        told.append(f"{_years(years)} left at {rate / 1e9:.2g} GB a day")
+        told.append(f"{_years(years)} left at {rate / 1e9:.2g} GB a day, {_known_by(storage)}")
     if measured is not None:
         told.append(f"{measured / 1e9:.2g} GB a day were written since it was started")
     text = ", ".join(told)
@@ -109,8 +114,8 @@ def _life(storage: StorageFacts, budget: int | None) -> Finding:
     if years is not None and years < FEWEST_YEARS:
         fix = ("ssn-edge run --write-budget GB (a day), with less evidence kept",)
         return Finding(area, Level.WARNING, text, f"{FEWEST_YEARS:.0f} years or more", fix)
-    if life is None and storage.kind == "nvme":
-        fix = ("sudo apt install nvme-cli", f"sudo nvme smart-log /dev/{storage.disk}")
+    if life is None and storage.kind in _ASKED_BY_ROOT:
+        fix = tuple(each.format(storage.disk) for each in _ASKED_BY_ROOT[storage.kind])
         return Finding(area, Level.NOTE, text, "its wear, which root alone may ask for", fix)
     if life is None:
         return Finding(area, Level.NOTE, text)
@@ -132,6 +137,26 @@ def _wear(life: FlashLife) -> str:
     return ", ".join(words)
 
 
+def _known_by(storage: StorageFacts) -> str:
+    """Whether that is the disk's own word, or how much of it is a guess."""
+    life = storage.life
+    if life is not None and counted_bytes(life) is not None:
+        return "by what it counted"
+    writes = WHOLE_WRITES[storage.kind or "ssd"]
+    guess = f"a guess: {writes} whole writes; its data sheet knows better"
+    return guess if life is None or life.used_high is None else f"{guess} (less what is used)"
+
+
+def counted_bytes(life: FlashLife) -> float | None:
+    """What a disk bears by its own word: bytes written over the share used, from 1 % on.
+
+    None where it is too new to say, or tells the share alone, as eMMC and UFS.
+    """
+    if not life.written_bytes or not life.used_low or not life.used_high:
+        return None
+    return life.written_bytes / life.used_high
+
+
 def _years(years: float) -> str:
     return "more than 30 years" if years > 30 else f"about {years:.1f} years"
 
@@ -146,8 +171,8 @@ def written_a_day(storage: StorageFacts) -> float | None:
 def years_left(storage: StorageFacts, budget: int | None) -> float | None:
     """An estimate: what the disk can still take, over what is written to it in a day.
 
-    What it can take follows from what it counted (NVMe: bytes over share used), where that is 1 %
-    or more; else from its size and `WHOLE_WRITES`. The upper end of what is used counts.
+    What it can take follows from what it counted (`counted_bytes`); else from its size and
+    `WHOLE_WRITES`. The upper end of what is used counts, whoever tells it.
 
     Args:
         storage: A disk.
@@ -158,10 +183,9 @@ def years_left(storage: StorageFacts, budget: int | None) -> float | None:
         return None
     life = storage.life or FlashLife()
     used = min(1.0, life.used_high or 0.0)
-    if life.written_bytes and life.used_low and life.used_high:
-        bears = life.written_bytes / life.used_high
-    elif storage.disk_bytes:
+    bears = counted_bytes(life)
+    if bears is None and storage.disk_bytes:
         bears = float(storage.disk_bytes * WHOLE_WRITES[storage.kind])
-    else:
+    if bears is None:
         return None
     return bears * (1 - used) / rate / YEAR_DAYS

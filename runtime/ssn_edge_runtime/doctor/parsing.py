@@ -68,7 +68,9 @@ _RESERVE = {1: "normal", 2: "warning", 3: "urgent"}
 
 
 def parse_emmc_life(life_time: str, pre_eol_info: str) -> FlashLife | None:
-    """EMMC's ``life_time`` (two estimates in steps of 10 %) and ``pre_eol_info``, as JEDEC counts.
+    """``life_time`` (two estimates in steps of 10 %) and ``pre_eol_info``, as JEDEC counts.
+
+    UFS counts the same way, in files of other names.
 
     The worse of both estimates is the one that counts; 0x0b is beyond its life, 0 tells nothing.
     """
@@ -101,6 +103,25 @@ def parse_nvme_life(text: str) -> FlashLife | None:
     written_bytes = None
     if isinstance(written, (int, float)) and not isinstance(written, bool):
         written_bytes = int(written) * NVME_UNIT_BYTES
+    return FlashLife(used / 100, (used + 1) / 100, written_bytes=written_bytes)
+
+
+def parse_ata_life(text: str) -> FlashLife | None:
+    """What ``smartctl -j -l devstat`` prints of an SSD: the statistics that ATA itself names."""
+    pages = _json(text).get("ata_device_statistics")
+    pages = pages.get("pages") if isinstance(pages, Mapping) else None
+    found: dict[str, int] = {}
+    for page in pages if isinstance(pages, list) else []:
+        table = page.get("table") if isinstance(page, Mapping) else None
+        for row in table if isinstance(table, list) else []:
+            value = row.get("value") if isinstance(row, Mapping) else None
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                found[str(row.get("name"))] = value
+    used = found.get("Percentage Used Endurance Indicator")
+    if used is None:
+        return None
+    written = found.get("Logical Sectors Written")
+    written_bytes = None if written is None else written * SECTOR_BYTES
     return FlashLife(used / 100, (used + 1) / 100, written_bytes=written_bytes)
 
 

@@ -31,13 +31,14 @@ _SLICE_US = 100_000
 _SLOWEST_PERIOD_NS = 100_000_000
 """What reading a sensor out takes at most, where the camera does not tell its rate."""
 
-# Bayer names say which pixels come first in the first two rows; OpenCV's name the second row's.
+# Bayer names say which pixels come first in the first two rows; OpenCV's name the second row's (it
+# has names like these, too, but not yet in the 4.5.4 of Ubuntu 22.04).
 _TO_BGR = {
     "RGB8": cv2.COLOR_RGB2BGR,
-    "BayerRG8": cv2.COLOR_BayerRGGB2BGR,
-    "BayerGR8": cv2.COLOR_BayerGRBG2BGR,
-    "BayerGB8": cv2.COLOR_BayerGBRG2BGR,
-    "BayerBG8": cv2.COLOR_BayerBGGR2BGR,
+    "BayerRG8": cv2.COLOR_BayerBG2BGR,
+    "BayerGR8": cv2.COLOR_BayerGB2BGR,
+    "BayerGB8": cv2.COLOR_BayerGR2BGR,
+    "BayerBG8": cv2.COLOR_BayerRG2BGR,
 }
 logger = logging.getLogger(__name__)
 

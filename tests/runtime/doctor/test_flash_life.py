@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from ssn_edge_runtime.doctor.judge_storage import (
     written_a_day,
     years_left,
 )
-from ssn_edge_runtime.doctor.parsing import parse_emmc_life, parse_nvme_life
+from ssn_edge_runtime.doctor.parsing import parse_ata_life, parse_emmc_life, parse_nvme_life
 from ssn_edge_runtime.sinks.journal import RESERVE_BYTES
 from ssn_edge_runtime.sources import v4l2_pixels
 from ssn_edge_runtime.supervision import health
@@ -61,6 +62,32 @@ def test_nvme_tells_it_by_either_program() -> None:
         '{"nvme_smart_health_information_log": {"percentage_used": 3, "data_units_written": 1000}}'
     )
     assert nvme == smart == FlashLife(0.03, 0.04, written_bytes=512_000_000)
+
+
+def statistics(*rows: object) -> str:
+    return json.dumps({"ata_device_statistics": {"pages": [{"number": 7, "table": list(rows)}]}})
+
+
+USED = {"name": "Percentage Used Endurance Indicator", "size": 1, "value": 12}
+WRITTEN = {"name": "Logical Sectors Written", "size": 6, "value": 2_000_000_000}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (statistics(WRITTEN, USED), FlashLife(0.12, 0.13, written_bytes=1_024_000_000_000)),
+        (statistics(USED), FlashLife(0.12, 0.13)),
+        (statistics(WRITTEN), None),  # how much that is of its life is what counts
+        (statistics(USED | {"value": True}, None, "x", {"name": 1}), None),
+        (statistics(USED | {"value": -1}), None),
+        ('{"ata_device_statistics": {"pages": [7, {"table": 7}]}}', None),
+        ('{"ata_device_statistics": []}', None),
+        ('{"smartctl": {"exit_status": 2}}', None),
+        ("no JSON", None),
+    ],
+)
+def test_an_ssd_tells_it_by_atas_own_statistics(text: str, wanted: FlashLife | None) -> None:
+    assert parse_ata_life(text) == wanted
 
 
 def test_a_new_emmc_bears_so_many_whole_writes() -> None:

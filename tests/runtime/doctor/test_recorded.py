@@ -398,6 +398,96 @@ def test_the_unit_is_judged(properties: str, level: Level, found: str, tmp_path:
     assert found in finding.found
 
 
+def on_disk(recording: Recording, name: str, above: str, files: dict[str, str]) -> None:
+    """The journal on another disk than the recording's NVMe; `files` lie in the disk's folder."""
+    block = f"sys/devices/{above}/{name}"
+    recording.files = {
+        path: text for path, text in recording.files.items() if "nvme0n1" not in path
+    } | {
+        "proc/self/mountinfo": f"26 1 179:1 / / rw shared:1 - ext4 /dev/{name}p1 rw",
+        f"sys/dev/block/179:1 -> ../../devices/{above}/{name}/{name}p1": "",
+        f"{block}/{name}p1/partition": "1",
+        f"sys/block/{name} -> ../devices/{above}/{name}": "",
+        f"{block}/size": str(64 * 10**9 // 512),
+        f"{block}/queue/rotational": "0",
+        **{f"{block}/{path}": text for path, text in files.items()},
+    }
+    recording.commands["stat -c %Hd:%Ld /"] = "179:1"
+
+
+EMMC = {"device/type": "MMC\n", "device/life_time": "0x02 0x03\n", "device/pre_eol_info": "0x01\n"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "found"),
+    [
+        ({}, Level.OK, "mmcblk0 (emmc), 20% to 30% of its life used, reserve normal"),
+        ({"device/life_time": "0x0a 0x01"}, Level.WARNING, "90% to 100% of its life used"),
+        ({"device/life_time": "0x0b 0x0b"}, Level.WARNING, "all of its rated life is used"),
+        ({"device/pre_eol_info": "0x02"}, Level.WARNING, "reserve warning"),
+        ({"device/pre_eol_info": "0x03"}, Level.WARNING, "reserve urgent"),
+        ({"device/life_time": "", "device/pre_eol_info": ""}, Level.NOTE, "it tells no wear"),
+        # An old one that tells nothing is not taken for a new one.
+        ({"device/life_time": "0x00 0x00", "device/pre_eol_info": "0x00"}, Level.NOTE, "no wear"),
+    ],
+)
+def test_emmc_is_judged_by_what_it_tells_and_the_rest_is_called_a_guess(
+    changes: dict[str, str], level: Level, found: str, tmp_path: Path
+) -> None:
+    recording = read_recording("jetpack6-orin-nano")
+    on_disk(recording, "mmcblk0", "platform/3460000.mmc", EMMC | changes)
+    report = look(recording, tmp_path, write_bytes_a_day=2 * 10**9)
+    (finding,) = of(report, "flash life")
+    assert (finding.level, found in finding.found) == (level, True), finding
+    assert "years left at 2 GB a day, a guess: 250 whole writes" in finding.found
+    assert ("less what is used" in finding.found) is ("tells no wear" not in finding.found)
+    if not changes:
+        # 64 GB 250 times, less 30 %, at 2 GB a day.
+        assert "about 15.3 years left" in finding.found
+
+
+def test_ufs_tells_its_wear_beside_its_controller(tmp_path: Path) -> None:
+    recording = read_recording("jetpack7-thor")
+    health = "sys/devices/platform/2500000.ufshci/health_descriptor"
+    on_disk(recording, "sda", "platform/2500000.ufshci/host0/block", {})
+    recording.files |= {
+        f"{health}/life_time_estimation_a": "0x01\n",
+        f"{health}/life_time_estimation_b": "0x04\n",
+        f"{health}/eol_info": "0x02\n",
+    }
+    (finding,) = of(look(recording, tmp_path), "flash life")
+    assert finding.level is Level.WARNING
+    assert "sda (ufs), 30% to 40% of its life used, reserve warning" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("printed", "level", "found"),
+    [
+        (None, Level.NOTE, "sda (ssd), it tells no wear here, more than 30 years left"),
+        ("{}", Level.NOTE, "a guess: 300 whole writes"),
+        (
+            '{"ata_device_statistics": {"pages": [{"table": ['
+            '{"name": "Percentage Used Endurance Indicator", "value": 40},'
+            '{"name": "Logical Sectors Written", "value": 80000000000}]}]}}',
+            Level.OK,
+            "40% to 41% of its life used, more than 30 years left",
+        ),
+    ],
+)
+def test_an_ssds_wear_is_its_own_word_where_it_may_be_asked(
+    printed: str | None, level: Level, found: str, tmp_path: Path
+) -> None:
+    recording = read_recording("x86-no-gpu")
+    on_disk(recording, "sda", "pci0000:00/ata1", {})
+    if printed is not None:
+        recording.commands["smartctl -j -l devstat /dev/sda"] = printed
+    (finding,) = of(look(recording, tmp_path, write_bytes_a_day=10**9), "flash life")
+    assert finding.level is level
+    assert found in finding.found
+    assert ("by what it counted" in finding.found) is (level is Level.OK)
+    assert level is Level.OK or "sudo smartctl -l devstat /dev/sda" in finding.fix
+
+
 @pytest.mark.parametrize(
     ("synchronised", "level"), [("yes", Level.OK), ("no", Level.WARNING), ("", Level.NOTE)]
 )
