@@ -178,7 +178,8 @@ class Authority:
         """Give a trigger. Safe from any thread.
 
         Args:
-            trigger_id: Above 0; the same id again gets the same answer.
+            trigger_id: Above 0 and below 2 ** 63; the same id again gets the same answer, unless it
+                names another camera or another part.
             part_id: For the record.
             camera: Which one sees the part; the first without a name.
             recipe: Of the settings in force, for this part alone; ``""`` for their general ones,
