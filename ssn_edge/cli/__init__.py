@@ -38,6 +38,7 @@ from ssn_edge.cli import (
     verify,
 )
 from ssn_edge.cli.console import Output
+from ssn_edge.cli.headings import HeadedCommand
 
 app = typer.Typer(
     name="ssn-edge",
@@ -58,7 +59,6 @@ for verb in (
     calibrate.calibrate,
     export.export,
     build.build,
-    run.run,
     benchmark.benchmark,
     verify.verify,
     info.info,
@@ -72,6 +72,7 @@ for verb in (
     schema.schema,
 ):
     app.command()(verb)
+app.command(cls=HeadedCommand)(run.run)
 app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="settings")
 app.add_typer(package.app, name="package")

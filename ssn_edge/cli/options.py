@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssn_edge.cli.headings import JUDGED, TRUST
+
 if TYPE_CHECKING:
     from ssn_edge.settings import Settings
     from ssn_edge_runtime.decision import ScoringMethod
@@ -20,32 +22,49 @@ CheckpointOption = Annotated[
     typer.Option(help="Checkpoint or a run's folder; without it the newest under runs/."),
 ]
 PackageOption = Annotated[
-    Path | None, typer.Option(help="Model package; without it the one in this directory.")
+    Path | None,
+    typer.Option(
+        help="Model package; without it the one in this directory.", rich_help_panel=JUDGED
+    ),
 ]
 EngineOption = Annotated[
     str | None,
     typer.Option(
-        help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino or onnxruntime-cpu."
+        help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino or onnxruntime-cpu.",
+        rich_help_panel=JUDGED,
     ),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="auto, fp32, fp16 or int8; auto is the engine's own choice.")
+    str | None,
+    typer.Option(
+        help="auto, fp32, fp16 or int8; auto is the engine's own choice.", rich_help_panel=JUDGED
+    ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option(help="Where the data set is now, if it moved since training.")
 ]
 
 RequireSignatureOption = Annotated[
-    bool, typer.Option("--require-signature", help="Refuse what no trusted key has signed.")
+    bool,
+    typer.Option(
+        "--require-signature", help="Refuse what no trusted key has signed.", rich_help_panel=TRUST
+    ),
 ]
 TrustOption = Annotated[
     Path | None,
     typer.Option(
-        "--trust", help="Folder of trusted public keys (NAME.pub, revoked.txt), or one such file."
+        "--trust",
+        help="Folder of trusted public keys (NAME.pub, revoked.txt), or one such file.",
+        rich_help_panel=TRUST,
     ),
 ]
 AllowOlderOption = Annotated[
-    bool, typer.Option("--allow-older", help="Take a signed package that is older than one before.")
+    bool,
+    typer.Option(
+        "--allow-older",
+        help="Take a signed package that is older than one before.",
+        rich_help_panel=TRUST,
+    ),
 ]
 
 

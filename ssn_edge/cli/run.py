@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from ssn_edge.cli.console import reporting
+from ssn_edge.cli.line_text import summary_lines, supervision_lines
 from ssn_edge.cli.options import (
     EngineOption,
     JsonOption,
@@ -22,6 +23,71 @@ from ssn_edge.cli.options import (
     parse_share,
     project_settings,
     whom_to_trust,
+)
+from ssn_edge.cli.run_options import (
+    AlarmAfterOption,
+    AlarmDriftOption,
+    AlarmRejectRateOption,
+    ControlOption,
+    CsvOption,
+    DeadlineMsOption,
+    DeviceOption,
+    DurableOption,
+    EjectorDelayCountsOption,
+    EjectorDelayMsOption,
+    EjectorWindowCountsOption,
+    EjectorWindowMsOption,
+    EncoderSilentMsOption,
+    EvidenceOption,
+    ExposureDelayMsOption,
+    ExposureWindowMsOption,
+    GoBackOption,
+    GpioOption,
+    GpioRejectOption,
+    HaltAfterOption,
+    HaltRejectRateOption,
+    HardwareWatchdogOption,
+    KeepLogOption,
+    KeepOption,
+    KeyOption,
+    ListenOption,
+    LockMemoryOption,
+    LogQuotaOption,
+    MaxFramesOption,
+    MaxTemperatureOption,
+    MinimumSerialOption,
+    MinIntervalMsOption,
+    ModbusAllowOption,
+    ModbusOption,
+    MqttCaOption,
+    MqttCertOption,
+    MqttLoginOption,
+    MqttOption,
+    OpcuaOpenOption,
+    OpcuaOption,
+    OpcuaUsersOption,
+    OutputOption,
+    PageCertificateOption,
+    PageKeyOption,
+    PageNameOption,
+    PageOption,
+    PageProxyOption,
+    PageSigningKeyOption,
+    PageTokensOption,
+    PolicyOption,
+    RealtimeOption,
+    RecipeOption,
+    SettingsOption,
+    ShadowOption,
+    SingleProcessOption,
+    SqliteOption,
+    TriggerOption,
+    WaitForEngineOption,
+    WebhookCaOption,
+    WebhookCertOption,
+    WebhookKeyOption,
+    WebhookOption,
+    WriteBudgetOption,
 )
 
 if TYPE_CHECKING:
@@ -35,244 +101,74 @@ EXIT_HALTED = 4
 
 def run(
     context: typer.Context,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Camera (/dev/video0, v4l2:..., rtsp://..., gst:..., genicam:...), watch:FOLDER, "
-            "test:, video file, folder of pictures or one picture; see runtime/README.md. Several "
-            "cameras: NAME=CAMERA for each."
-        ),
-    ] = None,
+    device: DeviceOption = None,
     package: PackageOption = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the decisions; default decisions/.")
-    ] = None,
-    keep: Annotated[
-        str | None, typer.Option(help="Whose mask and overlay are kept: all, rejects or none.")
-    ] = None,
+    output: OutputOption = None,
+    keep: KeepOption = None,
     engine: EngineOption = None,
     precision: PrecisionOption = None,
-    durable: Annotated[
-        bool, typer.Option("--durable", help="Sync each record to disk before the next part.")
-    ] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Device key that signs the log's heads; made if it is not there."),
-    ] = None,
-    sqlite: Annotated[
-        Path | None, typer.Option(help="Database that follows the log, beside the line.")
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="CSV file that follows the log, beside the line.")
-    ] = None,
-    evidence: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            help="Keep the frames of rejects, of near misses and of a few others, in so many GB.",
-        ),
-    ] = None,
-    write_budget: Annotated[
-        float | None,
-        typer.Option(min=0.0001, help="GB a day that may be written before evidence is left out."),
-    ] = None,
-    keep_log: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Delete segments of the log after so many days; needs --key."),
-    ] = None,
-    log_quota: Annotated[
-        float | None,
-        typer.Option(min=0.0001, help="Delete the oldest above so many GB of log; needs --key."),
-    ] = None,
-    max_frames: Annotated[int | None, typer.Option(help="End after so many frames.")] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option(help="This device's settings; without it settings.json, if it is here."),
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe of the settings.")] = None,
+    durable: DurableOption = False,
+    key: KeyOption = None,
+    sqlite: SqliteOption = None,
+    csv: CsvOption = None,
+    evidence: EvidenceOption = None,
+    write_budget: WriteBudgetOption = None,
+    keep_log: KeepLogOption = None,
+    log_quota: LogQuotaOption = None,
+    max_frames: MaxFramesOption = None,
+    settings: SettingsOption = None,
+    recipe: RecipeOption = None,
     require_signature: RequireSignatureOption = False,
     trust: TrustOption = None,
-    allow_older: Annotated[
-        bool,
-        typer.Option("--allow-older", help="Go back to an older signed package or settings, now."),
-    ] = False,
-    minimum_serial: Annotated[
-        int | None, typer.Option(min=0, help="Refuse packages that were signed with a lower one.")
-    ] = None,
-    shadow: Annotated[
-        bool, typer.Option("--shadow", help="Judge and record, but drive nothing.")
-    ] = False,
-    alarm_after: Annotated[
-        int | None, typer.Option(help="Alarm after so many fails or unknowns in a row.")
-    ] = None,
-    halt_after: Annotated[
-        int | None, typer.Option(help="Halt after so many fails or unknowns in a row.")
-    ] = None,
-    alarm_reject_rate: Annotated[
-        str | None, typer.Option(help="Alarm at such a share of rejects in ten minutes, as 5%.")
-    ] = None,
-    halt_reject_rate: Annotated[
-        str | None, typer.Option(help="Halt at such a share of rejects in ten minutes, as 20%.")
-    ] = None,
-    alarm_drift: Annotated[
-        int | None,
-        typer.Option(
-            help="Alarm if scores or brightness drift, one false alarm in so many parts at most; "
-            "0 for no alarm; default the settings', or 10000000."
-        ),
-    ] = None,
-    max_temperature: Annotated[
-        float | None, typer.Option(help="Above it, in degrees C, every part is unknown.")
-    ] = None,
-    realtime: Annotated[
-        int | None, typer.Option(help="Real-time priority to ask for, 1 to 99.")
-    ] = None,
-    lock_memory: Annotated[
-        bool, typer.Option("--lock-memory", help="Ask that memory is never swapped out.")
-    ] = False,
-    wait_for_engine: Annotated[
-        bool,
-        typer.Option(
-            "--wait-for-engine", help="Without a built, certified engine, wait for ssn-edge build."
-        ),
-    ] = False,
-    hardware_watchdog: Annotated[
-        Path | None, typer.Option(help="The board's watchdog, as /dev/watchdog: resets on a hang.")
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            help="Answer local programs: unix:/run/ssn-edge.sock or 127.0.0.1:8090. With --device "
-            "they give triggers and see the state, without it they send frames."
-        ),
-    ] = None,
-    mqtt: Annotated[
-        str | None,
-        typer.Option(help="Tell a broker: mqtt:// or mqtts://HOST[:PORT]/PREFIX; needs ...[mqtt]."),
-    ] = None,
-    mqtt_login: Annotated[
-        Path | None,
-        typer.Option(help="File of user:password; else SSN_EDGE_MQTT_USER and _PASSWORD."),
-    ] = None,
-    mqtt_ca: Annotated[
-        Path | None, typer.Option(help="Certificates that an mqtts:// broker is checked against.")
-    ] = None,
-    mqtt_cert: Annotated[
-        Path | None,
-        typer.Option(help="Certificate and key (one PEM, mode 0600) that an mqtts:// broker asks."),
-    ] = None,
-    opcua: Annotated[
-        str | None,
-        typer.Option(help="Be an OPC UA server: opc.tcp://127.0.0.1:4840; needs ...[opcua]."),
-    ] = None,
-    opcua_users: Annotated[
-        Path | None,
-        typer.Option(help="Its users; see python -m ssn_edge_runtime.outlets.opcua_users."),
-    ] = None,
-    opcua_open: Annotated[
-        bool, typer.Option("--opcua-open", help="Let everyone on the network read there.")
-    ] = False,
-    webhook: Annotated[
-        str | None, typer.Option(help="POST rejects and events there: https://HOST/PATH.")
-    ] = None,
-    webhook_key: Annotated[
-        Path | None, typer.Option(help="Key that signs them; made if it is not there.")
-    ] = None,
-    webhook_ca: Annotated[
-        Path | None, typer.Option(help="Certificates that an https:// server is checked against.")
-    ] = None,
-    webhook_cert: Annotated[
-        Path | None,
-        typer.Option(help="Certificate and key (one PEM, mode 0600) that an https:// server asks."),
-    ] = None,
-    page: Annotated[
-        str | None,
-        typer.Option(help="Live page: 8080 on loopback; 0.0.0.0:8080 needs tokens, TLS."),
-    ] = None,
-    page_tokens: Annotated[
-        Path | None, typer.Option(help="Who may change what; see ssn-edge page token.")
-    ] = None,
-    page_certificate: Annotated[
-        Path | None, typer.Option(help="PEM certificate of the page.")
-    ] = None,
-    page_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    page_signing_key: Annotated[
-        Path | None,
-        typer.Option(help="Private key that signs what an engineer applies; needs ...[sign]."),
-    ] = None,
-    page_proxy: Annotated[
-        str | None, typer.Option(help="Public name of a proxy that speaks TLS for the page.")
-    ] = None,
-    page_name: Annotated[
-        list[str] | None, typer.Option(help="One more name that the page is asked by.")
-    ] = None,
-    trigger: Annotated[
-        str, typer.Option(help="What makes a part: free, software, stdin, camera or rate:HZ.")
-    ] = "free",
-    policy: Annotated[
-        str, typer.Option(help="Free-running, frames beyond the engine: latest, every or block.")
-    ] = "latest",
-    deadline_ms: Annotated[
-        float | None,
-        typer.Option(help="Trigger or exposure to verdict; default the settings', or 500."),
-    ] = None,
-    min_interval_ms: Annotated[
-        float, typer.Option(help="A trigger sooner than this after the last is a bounce.")
-    ] = 0.0,
-    exposure_delay_ms: Annotated[
-        float, typer.Option(help="From the trigger to the earliest exposure of its part.")
-    ] = 0.0,
-    exposure_window_ms: Annotated[
-        float | None, typer.Option(help="From that to the latest; default: until the deadline.")
-    ] = None,
-    ejector_delay_ms: Annotated[
-        float | None, typer.Option(help="From the exposure to the pass signal; default: at once.")
-    ] = None,
-    ejector_window_ms: Annotated[
-        float | None, typer.Option(help="How long the signal is valid then; default 50.")
-    ] = None,
-    ejector_delay_counts: Annotated[
-        int | None,
-        typer.Option(help="The delay in counts of an encoder, told as lines: encoder COUNT."),
-    ] = None,
-    ejector_window_counts: Annotated[
-        int | None, typer.Option(help="So many counts beyond that the part can be caught.")
-    ] = None,
-    encoder_silent_ms: Annotated[
-        float, typer.Option(help="Without a reading of the encoder for longer, no pass is given.")
-    ] = 200.0,
-    control: Annotated[
-        Path | None,
-        typer.Option(
-            help="Unix socket for triggers: lines of trigger ID [PART] [@CAMERA] [%RECIPE]."
-        ),
-    ] = None,
-    modbus: Annotated[
-        str | None,
-        typer.Option(
-            help="Answer a PLC over Modbus TCP on this interface: 192.168.10.5:502, with "
-            "?heartbeat_ms=500 behind it where it is lost sooner or later than after 1000."
-        ),
-    ] = None,
-    modbus_allow: Annotated[
-        list[str] | None,
-        typer.Option(help="The PLC's address or network, as 192.168.10.0/24; may be repeated."),
-    ] = None,
-    gpio: Annotated[
-        str | None,
-        typer.Option(help="Pulse on a wire for each pass, 20 ms or as given: gpiochip0:105,20."),
-    ] = None,
-    gpio_reject: Annotated[
-        bool,
-        typer.Option(
-            "--gpio-not-fail-safe-reject-pulse",
-            help="Pulse for each part that did not pass: a dead device lets all parts through.",
-        ),
-    ] = False,
-    single_process: Annotated[
-        bool,
-        typer.Option("--single-process", help="A camera without deadline, triggers or workers."),
-    ] = False,
+    allow_older: GoBackOption = False,
+    minimum_serial: MinimumSerialOption = None,
+    shadow: ShadowOption = False,
+    alarm_after: AlarmAfterOption = None,
+    halt_after: HaltAfterOption = None,
+    alarm_reject_rate: AlarmRejectRateOption = None,
+    halt_reject_rate: HaltRejectRateOption = None,
+    alarm_drift: AlarmDriftOption = None,
+    max_temperature: MaxTemperatureOption = None,
+    realtime: RealtimeOption = None,
+    lock_memory: LockMemoryOption = False,
+    wait_for_engine: WaitForEngineOption = False,
+    hardware_watchdog: HardwareWatchdogOption = None,
+    listen: ListenOption = None,
+    mqtt: MqttOption = None,
+    mqtt_login: MqttLoginOption = None,
+    mqtt_ca: MqttCaOption = None,
+    mqtt_cert: MqttCertOption = None,
+    opcua: OpcuaOption = None,
+    opcua_users: OpcuaUsersOption = None,
+    opcua_open: OpcuaOpenOption = False,
+    webhook: WebhookOption = None,
+    webhook_key: WebhookKeyOption = None,
+    webhook_ca: WebhookCaOption = None,
+    webhook_cert: WebhookCertOption = None,
+    page: PageOption = None,
+    page_tokens: PageTokensOption = None,
+    page_certificate: PageCertificateOption = None,
+    page_key: PageKeyOption = None,
+    page_signing_key: PageSigningKeyOption = None,
+    page_proxy: PageProxyOption = None,
+    page_name: PageNameOption = None,
+    trigger: TriggerOption = "free",
+    policy: PolicyOption = "latest",
+    deadline_ms: DeadlineMsOption = None,
+    min_interval_ms: MinIntervalMsOption = 0.0,
+    exposure_delay_ms: ExposureDelayMsOption = 0.0,
+    exposure_window_ms: ExposureWindowMsOption = None,
+    ejector_delay_ms: EjectorDelayMsOption = None,
+    ejector_window_ms: EjectorWindowMsOption = None,
+    ejector_delay_counts: EjectorDelayCountsOption = None,
+    ejector_window_counts: EjectorWindowCountsOption = None,
+    encoder_silent_ms: EncoderSilentMsOption = 200.0,
+    control: ControlOption = None,
+    modbus: ModbusOption = None,
+    modbus_allow: ModbusAllowOption = None,
+    gpio: GpioOption = None,
+    gpio_reject: GpioRejectOption = False,
+    single_process: SingleProcessOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Camera to verdicts, one record for each frame; or frames of other programs to answers.
@@ -469,51 +365,6 @@ def run(
             if supervisor.halted is not None:
                 out.say(f"halted: {supervisor.halted}; look at the parts, then start again")
                 raise typer.Exit(EXIT_HALTED)
-
-
-def summary_lines(summary: LineSummary) -> list[str]:
-    """A line's summary for a terminal."""
-    verdicts = ", ".join(f"{count} {name}" for name, count in summary.verdicts.items())
-    lines = [
-        f"{summary.frames} frames in {summary.duration_s:.1f} s "
-        f"({summary.throughput_fps:.1f} a second): {verdicts}"
-    ]
-    reasons = {name: count for name, count in summary.reasons.items() if name != "none"}
-    if reasons:
-        lines.append("reasons: " + ", ".join(f"{name} {count}" for name, count in reasons.items()))
-    for stage, latency in summary.latency_ms.items():
-        lines.append(
-            f"  {stage:<12} p50 {latency.p50:7.2f}  p99 {latency.p99:7.2f}  "
-            f"p99.99 {latency.p99_99:7.2f}  max {latency.max:7.2f} ms"
-        )
-    lost = {
-        "frames dropped": summary.dropped,
-        "camera reopened": summary.reopened,
-        "pictures shed": summary.pictures_shed,
-        "follower failures": summary.followers_failed,
-    }
-    lines += [f"  {name}: {count}" for name, count in lost.items() if count]
-    return lines
-
-
-def supervision_lines(supervisor: Supervisor) -> list[str]:
-    """Shifts, alarms and the device's health for a terminal."""
-    lines = []
-    for row in supervisor.counters.to_list():
-        verdicts = row["verdicts"]
-        recipe = "" if row["recipe"] is None else f" {row['recipe']}"
-        if isinstance(verdicts, dict):
-            counts = ", ".join(f"{count} {name}" for name, count in verdicts.items())
-            lines.append(f"  shift {row['shift']}{recipe}: {counts}")
-    lines += [f"  alarm: {alarm}" for alarm in supervisor.alarms]
-    if supervisor.drift is not None:
-        lines.append(f"  drift: {supervisor.drift}")
-    health = supervisor.health
-    if health is not None and health.is_throttled:
-        lines.append(f"  the device is throttled {', '.join(health.slowed)}".rstrip())
-    if health is not None and health.hottest is not None:
-        lines.append("  hottest: {} {:.1f} degrees C".format(*health.hottest))
-    return lines
 
 
 def _bytes(option_gb: float | None, setting_gb: float) -> int | None:
