@@ -64,6 +64,7 @@ def outlets_of(request: LineRequest, on_message: Callable[[str], None]) -> list[
                 request.package.absolute(),
                 None if request.settings is None else request.settings.absolute(),
                 deadline_ms=request.deadline_ms,
+                trust=request.trust,
                 on_message=on_message,
             )
         )

@@ -231,7 +231,8 @@ def _network(options: ServiceOptions) -> list[str]:
 def _protect_home(options: ServiceOptions) -> str:
     paths = [options.executable, options.package, options.output]
     paths += [options.settings] if options.settings is not None else []
-    paths += [Path(word) for word in options.arguments if word.startswith("/")]
+    words = [*options.arguments, *(each.partition("=")[2] for each in options.arguments)]
+    paths += [Path(word) for word in words if word.startswith("/")]
     homes = (Path("/home"), Path("/root"))
     return "read-only" if any(home in path.parents for path in paths for home in homes) else "yes"
 

@@ -215,6 +215,10 @@ class RunSettings:
     key: str = field(
         default="", metadata=_explained("device key that signs the log's heads; empty for none")
     )
+    page_signing_key: str = field(
+        default="",
+        metadata=_explained("private key that signs what is applied on the page; empty for none"),
+    )
     evidence_gb: float = field(
         default=0.0, metadata=_explained("room for frames that are kept as evidence; 0 for none")
     )

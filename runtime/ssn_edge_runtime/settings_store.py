@@ -78,12 +78,19 @@ class SettingsStore:
         """
         return tuple(read_settings(self.kept(version)) for version in self._versions())
 
-    def save(self, change: Callable[[DeviceSettings | None], DeviceSettings]) -> DeviceSettings:
+    def save(
+        self,
+        change: Callable[[DeviceSettings | None], DeviceSettings],
+        *,
+        signature_of: Callable[[DeviceSettings], Signature | None] = lambda settings: None,
+    ) -> DeviceSettings:
         """Make the next version of the settings in force and put it in their place.
 
         Args:
             change: Makes it of the settings in force; called while no one else can write. Version,
                 previous id and time are filled in here, and a signature is dropped.
+            signature_of: Signs the finished version before anything of it is written; what it
+                raises leaves the old one. None for none.
 
         Returns:
             The settings in force now; the old ones if nothing but these differs.
@@ -111,6 +118,7 @@ class SettingsStore:
                 written_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 signature=None,
             )
+            settings = replace(settings, signature=signature_of(settings))
             data = settings_to_json(settings)
             # The kept version first: what is in force can always be brought back.
             write_whole(self.kept(settings.version), data, durable=True)

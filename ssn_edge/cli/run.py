@@ -24,6 +24,7 @@ from ssn_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ssn_edge.settings import RunSettings
     from ssn_edge_runtime.summary import LineSummary
     from ssn_edge_runtime.supervision import Supervisor
 
@@ -186,6 +187,10 @@ def run(
         Path | None, typer.Option(help="PEM certificate of the page.")
     ] = None,
     page_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    page_signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Private key that signs what an engineer applies; needs ...[sign]."),
+    ] = None,
     page_proxy: Annotated[
         str | None, typer.Option(help="Public name of a proxy that speaks TLS for the page.")
     ] = None,
@@ -268,6 +273,9 @@ def run(
     A PLC: ssn-edge run --device /dev/video0 --trigger software --modbus 127.0.0.1:5020
 
     With a page in the browser: ssn-edge run --device /dev/video0 --page 8080
+
+    One whose thresholds are signed: ssn-edge run --device /dev/video0 --trust keys --page 8080
+    --page-tokens page-tokens.json --page-signing-key page.key
     """
     with reporting(context) as out:
         from ssn_edge.trust import find_trust
@@ -401,7 +409,13 @@ def run(
             gpio=gpio,
             gpio_reject=gpio_reject,
             page=page_options(
-                page, page_tokens, page_certificate, page_key, page_proxy, page_name or ()
+                page,
+                page_tokens,
+                page_certificate,
+                page_key,
+                page_proxy,
+                page_name or (),
+                signing_key=_signing_key(page_signing_key, project, page_tokens),
             ),
         )
         ends: list[tuple[LineSummary, Supervisor]] = []
@@ -490,6 +504,13 @@ def _bytes(option_gb: float | None, setting_gb: float) -> int | None:
     """GB of an option, or else of the project's setting; None where that is 0."""
     size = setting_gb if option_gb is None else option_gb
     return int(size * 1e9) if size else None
+
+
+def _signing_key(named: Path | None, project: RunSettings, tokens: Path | None) -> Path | None:
+    """The page's; the project's only where somebody may apply anything."""
+    if named is None and project.page_signing_key and tokens is not None:
+        return Path(project.page_signing_key)
+    return named
 
 
 def _share(text: str | None, option: str) -> float | None:

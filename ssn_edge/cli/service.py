@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -169,11 +170,11 @@ def _options(
         realtime=realtime,
         watchdog_s=watchdog,
         hardware_watchdog=hardware_watchdog,
-        arguments=(*_of_project(whole_project), *(arguments or ())),
+        arguments=(*_of_project(whole_project, arguments or ()), *(arguments or ())),
     )
 
 
-def _of_project(whole: Settings) -> list[str]:
+def _of_project(whole: Settings, arguments: Sequence[str]) -> list[str]:
     """What the project file says: the unit runs in another folder, without it."""
     project, trust = whole.run, whole.trust
     usual = type(project)()
@@ -185,4 +186,8 @@ def _of_project(whole: Settings) -> list[str]:
         words += ["--require-signature", "--trust", str(Path(trust.keys).absolute())]
         if trust.minimum_serial:
             words += ["--minimum-serial", str(trust.minimum_serial)]
+    named = {each.split("=")[0] for each in arguments}
+    is_open = {"--page", "--page-tokens"} <= named and "--page-signing-key" not in named
+    if project.page_signing_key and is_open:
+        words += ["--page-signing-key", str(Path(project.page_signing_key).absolute())]
     return words

@@ -117,6 +117,17 @@ def test_what_is_under_home_can_still_be_read(options: ServiceOptions) -> None:
     assert values(text, "ProtectHome") == ["read-only"]
 
 
+@pytest.mark.parametrize("words", [("--page-signing-key", "{}"), ("--page-signing-key={}",)])
+def test_a_key_under_home_can_still_be_read(
+    options: ServiceOptions, words: tuple[str, ...]
+) -> None:
+    arguments = tuple(each.format("/root/page.key") for each in words)
+    text = unit_text(replace(options, arguments=arguments))
+    assert values(text, "ProtectHome") == ["read-only"]
+    assert " ".join(arguments) in text
+    assert values(unit_text(options), "ProtectHome") == ["yes"]
+
+
 def test_a_realtime_priority_is_granted_and_asked_for(options: ServiceOptions) -> None:
     text = unit_text(replace(options, realtime=20))
     assert values(text, "LimitRTPRIO") == ["20"]

@@ -10,6 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
 from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 DRAIN_S = 2.0
 """How long the body of a refused request is read on, so that the client gets to the answer."""
+MAX_HEAD_BYTES = 1 << 16
+"""Of all header lines of a request together."""
 NOT_MODIFIED = 304
 _SCRATCH_BYTES = 1 << 16
 _DIGITS = frozenset("0123456789")
@@ -67,7 +70,7 @@ class Answers(Protocol):
 class Connection(BaseHTTPRequestHandler):
     """Serves one client until it leaves, idles or sends what cannot be followed.
 
-    The standard library reads request line and headers (64 KiB a line, 100 headers).
+    The standard library reads request line and headers (64 KiB each of the two, 100 headers).
     """
 
     protocol_version = "HTTP/1.1"
@@ -110,7 +113,13 @@ class Connection(BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """Read the head; called once the first line is there."""
         self.server.is_busy(self.connection)
-        if not super().parse_request():
+        whole = self.rfile
+        self.rfile = _Head(whole)  # type: ignore[assignment]  # only its `readline` is called
+        try:
+            is_read = super().parse_request()
+        finally:
+            self.rfile = whole
+        if not is_read:
             return False
         if self.request_version == "HTTP/0.9":  # it knows neither headers nor a status
             self.send_error(505, "HTTP/0.9 is not spoken here")
@@ -292,3 +301,26 @@ class _TimedReader(io.RawIOBase):
             raise TimeoutError("the client was too slow")
         self._connection.settimeout(left_s)
         return self._connection.recv_into(buffer)
+
+
+class _Head:
+    """The header lines of one request, bounded together.
+
+    The standard library bounds each of them and their number: 6 MiB a connection.
+    """
+
+    def __init__(self, whole: io.BufferedIOBase) -> None:
+        self._whole = whole
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, most: int) -> bytes:
+        """The next line.
+
+        Raises:
+            LineTooLong: All of them together are; the standard library answers 431.
+        """
+        line = self._whole.readline(most)
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("header line")
+        return line

@@ -154,6 +154,17 @@ class Trust:
             )
         return SignedBy(signature.key_id, keys.name_of(signature.key_id), settings.version)
 
+    def refusal_of_key(self, key_id: str) -> str:
+        """Why nothing counts that a key signs, as in "signed by the unknown key 0a1b"; else empty.
+
+        Args:
+            key_id: SHA-256 of the public key.
+
+        Raises:
+            ConfigError: The trusted keys cannot be read, or ``cryptography`` is not installed.
+        """
+        return _refused_key(self._read_keys(), key_id)
+
     def refuse_missing_settings(self, package_id: str) -> None:
         """Refuse a package's own thresholds where signed settings were in force for it.
 

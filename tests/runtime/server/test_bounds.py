@@ -255,6 +255,7 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_undecoded(
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 200 + b"\r\n", 431),
         (b"GET /healthz HTTP/1.1\r\nX-A: " + b"b" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\n" + (b"X-A: " + b"b" * 30_000 + b"\r\n") * 3 + b"\r\n", 431),
     ],
 )
 def test_a_head_that_cannot_be_followed_is_answered_unknown_and_the_connection_ends(

@@ -143,3 +143,29 @@ def test_older_settings_are_refused_and_so_are_none_at_all(
     assert state.read().settings == {new.package_id: 4}
     state.take_settings(old.package_id, old.version, goes_back=True)
     opened(kept).close()
+
+
+def test_a_version_can_be_signed_in_the_same_save(key: DeviceKey, store: SettingsStore) -> None:
+    saved = store.save(
+        lambda before: replace(before, line=replace(before.line, halt_after=9)),
+        signature_of=lambda finished: sign_settings(key, finished),
+    )
+    assert saved.signature is not None
+    assert key.public.verifies(bytes.fromhex(saved.signature.value), saved.signed_bytes)
+    assert store.current() == saved == read_settings(store.kept(saved.version))
+
+
+def test_a_version_that_cannot_be_signed_is_not_written(store: SettingsStore) -> None:
+    def refuse(finished: DeviceSettings) -> Any:
+        raise SignatureError(f"version {finished.version} is not wanted")
+
+    def files() -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in store.path.parent.glob("*settings*")}
+
+    before = files()
+    with pytest.raises(SignatureError, match="is not wanted"):
+        store.save(
+            lambda before: replace(before, line=replace(before.line, halt_after=9)),
+            signature_of=refuse,
+        )
+    assert files() == before

@@ -83,6 +83,18 @@ def test_the_project_file_asks_for_signatures(device: Path) -> None:
     refused(ssn_edge(*RUN, cwd=device), "needs trusted keys", 2)
 
 
+def test_the_units_page_signs_with_the_key_that_the_project_file_names(device: Path) -> None:
+    (device / "ssn-edge.toml").write_text('[run]\npage_signing_key = "page.key"\n')
+    unit = ("service", "print", "--gpu", "none", "--executable", "/usr/bin/ssn-edge", "--network")
+    page = ("--page", "8080", "--page-tokens", "/etc/tokens.json")
+    printed = ssn_edge(*unit, "--", *page, cwd=device)
+    assert f"--page-signing-key {device / 'page.key'} " in printed.out
+    for more in ((), ("--", "--page", "8080")):  # nobody may apply anything there
+        assert "--page-signing-key" not in ssn_edge(*unit, *more, cwd=device).out
+    printed = ssn_edge(*unit, "--", *page, "--page-signing-key", "/etc/p.key", cwd=device)
+    assert printed.out.count("--page-signing-key") == 1
+
+
 @pytest.mark.parametrize("damage", ["tampered", "unknown", "revoked"])
 def test_what_does_not_count_is_refused_with_3_and_one_line(device: Path, damage: str) -> None:
     key_id = str(sign(device, 5)["key_id"])

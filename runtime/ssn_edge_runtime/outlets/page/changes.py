@@ -52,10 +52,20 @@ class Changes:
         settings = self._watch.settings.apply(
             threshold, seen_id=seen_id, identity=self._watch.identity, user=session.token.name
         )
+        key_id = None if settings.signature is None else settings.signature.key_id
         self._note(
-            session, "threshold", version=str(settings.version), settings_id=settings.settings_id
+            session,
+            "threshold",
+            version=str(settings.version),
+            settings_id=settings.settings_id,
+            key_id=key_id or "",
         )
-        return {"version": settings.version, "settings_id": settings.settings_id}
+        return {
+            "version": settings.version,
+            "settings_id": settings.settings_id,
+            "is_signed": key_id is not None,
+            "key_id": key_id,
+        }
 
     def _note(self, session: Session, action: str, **details: str) -> None:
         words = [f"{name}={value}" for name, value in details.items()]

@@ -14,6 +14,7 @@ from pathlib import Path
 from ssn_edge_runtime.errors import ConfigError
 from ssn_edge_runtime.outlets.page.roles import read_tokens
 from ssn_edge_runtime.server.address import ListenAddress
+from ssn_edge_runtime.sinks.device_key import DeviceKey
 
 LOOPBACK = "127.0.0.1"
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
@@ -31,6 +32,7 @@ class PageOptions:
         proxy: Name, with its port if that is not 443, that people type for a proxy that speaks TLS
             with them and forwards to here.
         names: More names that this machine is asked by.
+        signing_key: Private key that signs the settings that an engineer makes on the page.
     """
 
     listen: str
@@ -39,6 +41,7 @@ class PageOptions:
     key: Path | None = None
     proxy: str | None = None
     names: tuple[str, ...] = ()
+    signing_key: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would let others in.
@@ -66,6 +69,12 @@ class PageOptions:
         if self.tokens is not None:
             read_tokens(self.tokens)
         self.tls()
+        if self.signing_key is not None and self.tokens is None:
+            raise ConfigError(
+                "--page-signing-key signs what an engineer makes on the page; for that there must "
+                "be one: --page-tokens FILE"
+            )
+        self.read_signing_key()
 
     @property
     def address(self) -> ListenAddress:
@@ -111,6 +120,14 @@ class PageOptions:
             ) from error
         return context
 
+    def read_signing_key(self) -> DeviceKey | None:
+        """The key that signs settings; None for none.
+
+        Raises:
+            ConfigError: Others may read it, it is no Ed25519 key, or ``cryptography`` is missing.
+        """
+        return None if self.signing_key is None else DeviceKey.read(self.signing_key)
+
     def to_json(self) -> str:
         """For the page's own process."""
         return json.dumps(
@@ -128,7 +145,7 @@ class PageOptions:
         document = json.loads(text)
         paths = {
             name: None if document[name] is None else Path(document[name])
-            for name in ("tokens", "certificate", "key")
+            for name in ("tokens", "certificate", "key", "signing_key")
         }
         return cls(
             document["listen"],
@@ -145,6 +162,8 @@ def page_options(
     key: Path | None,
     proxy: str | None,
     names: Sequence[str],
+    *,
+    signing_key: Path | None = None,
 ) -> PageOptions | None:
     """The options of a command line; None where no page is asked for.
 
@@ -152,7 +171,8 @@ def page_options(
         ConfigError: See `PageOptions`; or options of a page, and no page.
     """
     if listen is None:
-        if any(each is not None for each in (tokens, certificate, key, proxy)) or names:
+        given = (tokens, certificate, key, proxy, signing_key)
+        if any(each is not None for each in given) or names:
             raise ConfigError("the options --page-... go with --page, such as --page 8080")
         return None
     return PageOptions(
@@ -162,6 +182,7 @@ def page_options(
         None if key is None else key.absolute(),
         proxy,
         tuple(names),
+        None if signing_key is None else signing_key.absolute(),
     )
 
 

@@ -6,6 +6,7 @@ Between both are the control socket, the journal's files, and memory that pictur
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ from ssn_edge_runtime.outlets.page.access import Access
 from ssn_edge_runtime.outlets.page.changes import Changes
 from ssn_edge_runtime.outlets.page.endpoints import PageEndpoints
 from ssn_edge_runtime.outlets.page.options import PageOptions
+from ssn_edge_runtime.outlets.page.settings_signer import SettingsSigner
 from ssn_edge_runtime.outlets.page.snapshot import LOOK_S, Watch
 from ssn_edge_runtime.outlets.process import DRAIN_S, OutletProcess, begin_beside, tell
 from ssn_edge_runtime.server.address import bind
 from ssn_edge_runtime.server.http_server import HttpServer
 from ssn_edge_runtime.server.limits import ServerLimits
 from ssn_edge_runtime.server.line_client import LineClient
+from ssn_edge_runtime.trust import Trust
 
 MOST_CONNECTIONS = 128
 """Some twenty browsers, each with the six that it opens to begin with."""
@@ -41,6 +44,7 @@ def page_outlet(
     settings: Path | None,
     *,
     deadline_ms: float,
+    trust: Trust | None = None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> OutletProcess:
     """The page's process beside a line, not yet open.
@@ -52,12 +56,14 @@ def page_outlet(
         package: That is judged with.
         settings: The settings in force, if any.
         deadline_ms: The line's.
+        trust: Whom the line trusts; None where it takes settings that nobody signed.
         on_message: Told where it listens, and when it is gone for good.
     """
     arguments = ["--options", options.to_json(), "--control", str(control)]
     arguments += ["--folder", str(folder), "--package", str(package)]
     arguments += ["--deadline-ms", repr(deadline_ms)]
     arguments += [] if settings is None else ["--settings", str(settings)]
+    arguments += [] if trust is None else ["--trust", json.dumps(trust.to_dict())]
     return OutletProcess(
         f"--page {options.listen}",
         "ssn_edge_runtime.outlets.page.process",
@@ -75,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--settings", type=Path)
     parser.add_argument("--deadline-ms", type=float, required=True)
+    parser.add_argument("--trust", type=json.loads)
     given = parser.parse_args(arguments)
     stop = begin_beside()
     cv2.setNumThreads(1)  # the cores are the line's
@@ -84,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bound = bind(options.address)
         access = Access(options, bound.address.port)
         line = LineClient(given.control, deadline_ms=given.deadline_ms)
-        watch = Watch(line, given.folder, given.settings, given.package)
+        trust = None if given.trust is None else Trust.from_dict(given.trust)
+        signer = SettingsSigner(options.read_signing_key(), trust)
+        watch = Watch(line, given.folder, given.settings, given.package, signer)
     except SsnEdgeError as error:
         tell(error=str(error))
         return error.exit_code

@@ -17,6 +17,7 @@ from ssn_edge_runtime.outlets.page.images import LiveImages, RejectImages
 from ssn_edge_runtime.outlets.page.log_watch import LogWatch, Scored
 from ssn_edge_runtime.outlets.page.metrics import metrics_text
 from ssn_edge_runtime.outlets.page.settings_desk import SettingsDesk
+from ssn_edge_runtime.outlets.page.settings_signer import SettingsSigner
 from ssn_edge_runtime.record import utc_text
 from ssn_edge_runtime.server.answers import Refusal
 from ssn_edge_runtime.server.endpoints import EXECUTING
@@ -43,14 +44,20 @@ class Watch:
         folder: Of the journal.
         settings: The settings in force, if any.
         package: That is judged with.
+        signer: Of the settings that are made on the page.
     """
 
     def __init__(
-        self, line: LineClient, folder: Path, settings: Path | None, package: Path
+        self,
+        line: LineClient,
+        folder: Path,
+        settings: Path | None,
+        package: Path,
+        signer: SettingsSigner,
     ) -> None:
         self.line = line
         self.log = LogWatch(folder, _calendar(settings))
-        self.settings = SettingsDesk(settings, package)
+        self.settings = SettingsDesk(settings, package, signer)
         self._viewer = LiveViewer(live_folder(folder))
         self.live = LiveImages(self._viewer)
         self.rejects = RejectImages(folder)

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
-import cv2
 import pytest
 
 from ssn_edge_runtime.settings_store import SettingsStore
 from tests.headless_browser import CHROMIUM, Browser
+from tests.runtime.outlets.page.page_browser import keep, log_in, opened
 from tests.runtime.outlets.page.page_line import PageLine, line_with_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to press keys in")
 
 MORE = ("--page-tokens", "page-tokens.json", "--settings", "settings.json", "--policy", "every")
-
-
-def keep(browser: Browser, name: str) -> None:
-    """For eyes: SSN_EDGE_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("SSN_EDGE_SCREENSHOTS"):
-        cv2.imwrite(str(Path(folder) / name), browser.screenshot())
-
-
-def opened(browser: Browser, line: PageLine) -> None:
-    browser.open(line.url)
-    browser.wait_for("document.body.dataset.ready && !document.getElementById('shown').hidden")
-
-
-def log_in(browser: Browser, token: str) -> None:
-    browser.press("l")
-    browser.wait_for("document.getElementById('login').open")
-    browser.value(f"document.getElementById('token').value = {json.dumps(token)}")
-    browser.click("#login-go")
-    browser.wait_for("document.getElementById('account').textContent.includes('log out')")
 
 
 def last_verdicts(line: PageLine) -> set[str]:
@@ -133,12 +112,13 @@ def test_an_engineer_moves_the_threshold_and_the_line_takes_the_new_version_up(
         browser.wait_for("document.getElementById('slider').max > 4")
         browser.value("document.getElementById('slider').focus()")
         all_fail = (
-            "/[1-9][0-9]* that passed would fail/"
-            ".test(document.getElementById('effect').textContent)"
+            "document.getElementById('effect').textContent.includes(' 100.0 % would be rejected')"
         )
         while not browser.value(all_fail):
             for _ in range(10):
                 browser.press("ArrowLeft")
+        for _ in range(10):  # the next parts may be a little better than those so far
+            browser.press("ArrowLeft")
         browser.wait_for(all_fail)
         assert store.current().version == 1  # type: ignore[union-attr]
         keep(browser, "threshold.png")
@@ -157,8 +137,9 @@ def test_an_engineer_moves_the_threshold_and_the_line_takes_the_new_version_up(
         )
     fitted = after.precisions["fp32"]
     assert fitted.thresholds.image < 4.0
-    assert last_verdicts(line) == {"fail"}
-    assert fitted.risk is None
+    # A busy machine is late for some; none passes.
+    assert last_verdicts(line) - {"unknown"} == {"fail"}
+    assert fitted.risk is fitted.caught is None, "that was promised of the old one"
     assert "emma" in after.note
     last = [each for each in line.records() if each["kind"] == "verdict"][-1]
     assert (last["settings_id"], last["threshold"]) == (after.settings_id, fitted.thresholds.image)

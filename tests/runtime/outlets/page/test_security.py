@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import random
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -17,7 +12,6 @@ from ssn_edge_runtime.settings_store import SettingsStore
 from tests.runtime.outlets.page.page_line import PageLine, line_with_page
 
 MORE = ("--page-tokens", "page-tokens.json", "--settings", "settings.json", "--keep", "none")
-FUZZ_S = float(os.environ.get("SSN_EDGE_FUZZ_S", "5"))
 
 
 @pytest.fixture
@@ -145,59 +139,3 @@ def test_nothing_else_is_served(line: PageLine) -> None:
         "/api/rejects/1/../../x", "/page.js/", "/report.html", "/api/live/mask",
     ):  # fmt: skip
         assert line.ask("GET", path).status == 404, path
-
-
-def _noise(chance: random.Random, port: int) -> bytes:
-    """Random bytes, or a request with something wrong in it."""
-    if chance.random() < 0.3:
-        return chance.randbytes(chance.randrange(1, 3000))
-    method = chance.choice(["GET", "POST", "HEAD", "BREW", "", "GET " * 40])
-    path = chance.choice(["/", "/api/snapshot", "/api/login", "/api/what-if?threshold=1e999",
-                          "/api/what-if?threshold=1&threshold=2", "/" + "a" * 70000,
-                          "http://[", "/api/rejects/99999999999999999999/small"])  # fmt: skip
-    version = chance.choice(["HTTP/1.1", "HTTP/1.0", "HTTP/0.9", "HTTP/9", ""])
-    heads = [f"Host: 127.0.0.1:{port}"] * chance.choice([1, 1, 1, 0, 2])
-    heads += chance.sample(
-        ["Content-Length: 9", "Content-Length: -1", "Content-Length: 99999999999999999999",
-         "Transfer-Encoding: chunked", "Cookie: a=\x00\xff;;=;", "Content-Type: application/json",
-         f"Origin: http://127.0.0.1:{port}", "Expect: 100-continue", "If-None-Match: \x7f",
-         "X: " + "y" * 9000, "Authorization: Bearer \xe9", ": empty", "no colon"],
-        chance.randrange(6),
-    )  # fmt: skip
-    body = chance.choice([b"", b'{"token":"', b'{"token":1}', b"[" * 4000, chance.randbytes(50)])
-    head = "\r\n".join([f"{method} {path} {version}", *heads, "", ""])
-    return head.encode("latin-1") + body
-
-
-def _size_kb(line: PageLine) -> int:
-    """Of the page's process."""
-    for pid in (
-        Path(f"/proc/{line.process.pid}/task/{line.process.pid}/children").read_text().split()
-    ):
-        if b"outlets.page" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            status = Path(f"/proc/{pid}/status").read_text()
-            return int(status.partition("VmRSS:")[2].split()[0])
-    raise AssertionError("the page's process is gone")
-
-
-def test_noise_on_the_port_ends_nothing_and_takes_no_memory(
-    line: PageLine, store: SettingsStore
-) -> None:
-    chance = random.Random(7)
-    for _ in range(20):
-        line.snapshot()
-    before_kb = _size_kb(line)
-    until_s = monotonic() + FUZZ_S
-    said = 0
-    while monotonic() < until_s:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", line.port), 5) as client:
-            client.settimeout(0.2)
-            client.sendall(_noise(chance, line.port))
-            answer = client.recv(65536)
-            said += 1
-            assert not answer or answer.startswith(b"HTTP/1.1 ")
-    assert said > 20
-    assert line.ask("GET", "/healthz").status == 200
-    assert line.ask("GET", "/readyz").status == 200
-    assert _size_kb(line) < before_kb + 64 * 1024
-    assert nothing_changed(line, store)

@@ -7,7 +7,7 @@ const RANK = { viewer: 1, operator: 2, engineer: 3 };
 const STEPS = 400;
 let who = { role: null, name: null, has_tokens: false };
 let csrf = sessionStorage.getItem("csrf");
-let settings = null, scores = null, tried = null, alarmsShown = "", openAlarms = [], asking = false, askAgain = false, onLogin = () => {};
+let settings = null, scores = null, tried = null, alarmsShown = "", whySaid = "", openAlarms = [], asking = false, askAgain = false, onLogin = () => {};
 
 const may = (role) => Boolean(csrf) && who.name !== null && RANK[who.role] >= RANK[role];
 
@@ -108,12 +108,16 @@ export function acknowledgeFirst() {
 }
 
 const say = (text) => { $("said").textContent = text; };
+const signedBy = (keyId) => (keyId ? `signed by key ${keyId.slice(0, 16)}` : "not signed");
 
 export function takeSettings(told) {
+  // A part that nobody judged names no threshold: the one before it still is in force.
+  if (told.threshold === null && settings?.settings_id === told.settings_id) told = { ...told, threshold: settings.threshold };
   const before = JSON.stringify(settings);
   settings = told;
   if (JSON.stringify(told) === before) return;
-  $("in-force").textContent = told.threshold === null ? "" : `in force ${told.threshold.toPrecision(4)}`;
+  $("in-force").textContent = told.threshold === null ? "" : `in force ${told.threshold.toPrecision(4)}` +
+    (!told.is_in_force ? "" : `, settings version ${told.version}, ${told.is_signed ? "signed" : "not signed"}`);
   const names = told.recipes ?? [];
   $("recipes").hidden = $("switch").hidden = !names.length;
   $("recipe").replaceChildren(...["", ...names].map((name) => {
@@ -142,11 +146,16 @@ function setTried(value) {
 }
 
 function drawApply() {
-  const moved = settings && tried !== null && tried !== settings.threshold;
-  const why = settings?.why_not ?? (settings?.is_in_force ? "" : "the line has not taken these settings up yet");
+  const moved = settings && tried !== null && settings.threshold !== null && tried !== settings.threshold;
+  const refused = settings?.why_not ?? "";
+  const why = refused || (settings?.is_in_force ? "" : "the line has not taken these settings up yet");
   $("apply").disabled = !moved || Boolean(why);
   $("apply").title = why;
-  if (moved && why) say(why);
+  // Whoever could apply it is told before anything is moved.
+  const isTold = refused ? moved || may("engineer") : moved && why && ["", whySaid].includes($("said").textContent);
+  if (isTold) say(why);
+  else if (whySaid && !why && $("said").textContent === whySaid) say("");
+  whySaid = isTold ? why : "";
 }
 
 export async function readScores() {
@@ -177,7 +186,8 @@ function drawEffect(found) {
     : `Of the last ${found.parts} parts ${share(found.would_be)} would be rejected (was ${share(found.was)}): ` +
       `${found.pass_to_fail} that passed would fail, ${found.fail_to_pass} that failed would pass.`;
   $("sure-text").textContent = `Threshold ${settings?.threshold?.toPrecision(4)} becomes ${tried.toPrecision(4)}. ${$("effect").textContent} ` +
-    "That is by score alone. The line takes the new version up between two parts; it stands in the log with your name.";
+    "That is by score alone. The line takes the new version up between two parts; it stands in the log with your name. " +
+    `The version is ${signedBy(settings?.signing_key_id)}.`;
 }
 
 function nudge(direction) {
@@ -195,7 +205,7 @@ async function apply() {
   $("sure").close();
   try {
     const said = await post("/api/threshold", { threshold: tried, settings_id: settings.settings_id });
-    say(`Settings version ${said.version} is made; the line takes it up.`);
+    say(`Settings version ${said.version} is made, ${signedBy(said.key_id)}; the line takes it up.`);
   } catch (error) {
     say(error.message);
   }
