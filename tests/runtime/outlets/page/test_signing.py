@@ -5,63 +5,27 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ssn_edge_export.signing import sign_package_file
+from ssn_edge_runtime.settings import DeviceSettings
 from ssn_edge_runtime.settings_store import SettingsStore, read_settings
-from ssn_edge_runtime.sinks import DeviceKey
-from ssn_edge_runtime.trust import Trust, sign_settings
+from ssn_edge_runtime.trust import Trust
 from tests.headless_browser import CHROMIUM, Browser
 from tests.runtime.outlets.page.page_browser import keep, log_in, opened
 from tests.runtime.outlets.page.page_line import PageLine, line_with_page
+from tests.runtime.outlets.page.signed_device import Device
 
 MORE = ("--page-tokens", "page-tokens.json", "--settings", "settings.json", "--keep", "none")
 TRUSTING = (*MORE, "--policy", "every", "--trust", "keys")
 SIGNING = ("--page-signing-key", "page.key")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-
-
-@dataclass
-class Device:
-    """A folder with a signed package, signed settings, and the page's key among the trusted."""
-
-    folder: Path
-    package: Path
-    store: SettingsStore
-    page_key: DeviceKey
-
-    def revoke_the_page(self) -> None:
-        (self.folder / "keys" / "revoked.txt").write_text(f"{self.page_key.key_id}  # lost\n")
-
-    def forget_the_page(self) -> None:
-        (self.folder / "keys" / "page.pub").unlink()
-
-    def files(self) -> dict[str, bytes]:
-        """All that lies beside the settings, and what is in it."""
-        return {
-            each.name: each.read_bytes() for each in sorted(self.folder.iterdir()) if each.is_file()
-        }
-
-
-@pytest.fixture
-def device(
-    tmp_path: Path, package_path: Path, tokens: dict[str, str], store: SettingsStore
-) -> Device:
-    package = Path(shutil.copy(package_path, tmp_path / "part.ssn"))
-    release, page = (DeviceKey.make(tmp_path / f"{name}.key") for name in ("release", "page"))
-    sign_package_file(package, release)
-    store.sign(lambda unsigned: sign_settings(release, unsigned))
-    (tmp_path / "keys").mkdir()
-    for name, key in (("release", release), ("page", page)):
-        (tmp_path / "keys" / f"{name}.pub").write_bytes(key.public.to_pem())
-    return Device(tmp_path, package, store, page)
 
 
 def in_force(line: PageLine) -> Any:
@@ -343,3 +307,36 @@ def test_a_key_signs_nothing_without_anybody_who_applies_or_without_cryptography
     assert "pip install 'ssn-edge[sign]'" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (device.folder / "new").exists()
+
+
+_ASK = """
+import os, sys
+from pathlib import Path
+from ssn_edge_runtime.outlets.page.settings_desk import SettingsDesk
+from ssn_edge_runtime.outlets.page.settings_signer import SettingsSigner
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setuid(65534)
+path = Path(sys.argv[1])
+desk = SettingsDesk(path, path, SettingsSigner(None, None))
+desk.look()
+print(desk.document({})["why_not"])
+"""
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_beforehand() -> None:
+    """As a systemd unit's are, but for the folder of the decisions."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own is for its owner alone
+    try:
+        SettingsStore(folder / "settings.json").save(lambda _: DeviceSettings("a" * 64))
+        for mode, words in ((0o555, f"may not write to {folder}"), (0o777, "None")):
+            folder.chmod(mode)
+            told = subprocess.run(
+                [sys.executable, "-c", _ASK, str(folder / "settings.json")],
+                capture_output=True, text=True, check=True, cwd="/",
+            ).stdout  # fmt: skip
+            assert words in told
+            assert len(told.splitlines()) == 1
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)

@@ -111,6 +111,8 @@ const say = (text) => { $("said").textContent = text; };
 const signedBy = (keyId) => (keyId ? `signed by key ${keyId.slice(0, 16)}` : "not signed");
 
 export function takeSettings(told) {
+  // A part that nobody judged names no threshold: the one before it still is in force.
+  if (told.threshold === null && settings?.settings_id === told.settings_id) told = { ...told, threshold: settings.threshold };
   const before = JSON.stringify(settings);
   settings = told;
   if (JSON.stringify(told) === before) return;
@@ -144,7 +146,7 @@ function setTried(value) {
 }
 
 function drawApply() {
-  const moved = settings && tried !== null && tried !== settings.threshold;
+  const moved = settings && tried !== null && settings.threshold !== null && tried !== settings.threshold;
   const refused = settings?.why_not ?? "";
   const why = refused || (settings?.is_in_force ? "" : "the line has not taken these settings up yet");
   $("apply").disabled = !moved || Boolean(why);
