@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop = begin_beside()
     logging.basicConfig(level=logging.WARNING, format="modbus: %(message)s")
+    # What clients send that is wrong is theirs; the library tells each of it.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
         address = parse_plc_address(options.listen, options.allow)
         handshake = Handshake(
