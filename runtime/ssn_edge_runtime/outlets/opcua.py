@@ -26,6 +26,7 @@ from ssn_edge_runtime.outlets.line_view import LineWatch
 from ssn_edge_runtime.outlets.opcua_access import GuardedFront, GuardedServer, Logins
 from ssn_edge_runtime.outlets.opcua_address import OpcUaAddress, parse_opcua
 from ssn_edge_runtime.outlets.opcua_certificate import APPLICATION, own_certificate
+from ssn_edge_runtime.outlets.opcua_events import LineEvents
 from ssn_edge_runtime.outlets.opcua_nodes import LineNodes, node_values
 from ssn_edge_runtime.outlets.opcua_users import read_users
 from ssn_edge_runtime.outlets.process import begin_beside, tell
@@ -37,8 +38,6 @@ from ssn_edge_runtime.verdict_codes import verdict_code
 
 SHOW_S = 0.05
 FILES_S = 1.0
-LARGEST_MESSAGE = 2**20
-LARGEST_CHUNK = 2**16 - 1
 _WORD = re.compile(r"[!-?A-~][!-~]{0,199}")
 """One word of the control socket's: printable, no blank, no @ at its beginning."""
 
@@ -74,6 +73,7 @@ class LineServer:
         self._address = address
         self._line = line
         self._watch = watch
+        self._folder = folder
         self._head = folder / HEAD_NAME
         self._users = users
         self._settings = settings
@@ -82,6 +82,7 @@ class LineServer:
         self._files: tuple[list[str], str] = ([], "")
         self._looked_s = float("-inf")
         self._nodes: LineNodes | None = None
+        self._events: LineEvents | None = None
         self._showing = asyncio.Lock()
 
     async def run(self, stop: threading.Event) -> None:
@@ -98,13 +99,13 @@ class LineServer:
         server.set_server_name("ssn-edge")
         server.set_endpoint(str(self._address))
         await server.set_application_uri(APPLICATION)
-        server.limits.max_message_size = LARGEST_MESSAGE
-        server.limits.max_chunk_count = LARGEST_MESSAGE // LARGEST_CHUNK + 1
         await self._secure(server)
         self._nodes = LineNodes(server)
         line = await self._nodes.build()
         if self._users is not None:
             await self._add_methods(line)
+        self._events = LineEvents(server, self._folder)
+        await self._events.build(line)
         inside.before_read = self._show
         await self._show()
         try:
@@ -118,8 +119,11 @@ class LineServer:
             tell(listens=str(self._address))
             while not stop.is_set():
                 await self._show()
+                await self._events.look(self._watch.view())
+                await self._events.step()
                 await asyncio.sleep(SHOW_S)
         finally:
+            self._events.close()
             await server.stop()
 
     async def _secure(self, server: Server) -> None:
@@ -246,7 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop = begin_beside()
     # What clients do wrong is theirs; the library tells each of it with a traceback.
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+    for name in ("asyncua", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         address = parse_opcua(
             options.address, has_users=options.users is not None, is_open=options.open
