@@ -50,16 +50,21 @@ class StandInLine:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with client, client.makefile("rb") as lines:
-                words = lines.readline().decode().split()
-                if words != ["state"]:
-                    self.heard.append(" ".join(words))
-                answer = " ".join(words)
-                if words == ["state"]:
-                    answer = json.dumps(self.status)
-                elif words[0] == "trigger":
+            # Closing a file flushes it once more: whoever hung up must not end the whole line.
+            with suppress(OSError):
+                self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as lines:
+            words = lines.readline().decode().split()
+            answer = " ".join(words)
+            if words == ["state"]:
+                answer = json.dumps(self.status)
+            elif words:
+                self.heard.append(answer)
+                if words[0] == "trigger":
                     answer = f"{words[1]} pass none 0x5AA5"
-                client.sendall(answer.encode() + b"\n")
+            client.sendall(answer.encode() + b"\n")
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

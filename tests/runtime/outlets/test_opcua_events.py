@@ -19,7 +19,7 @@ from opcua_fuzz import resident_kib
 from test_beside_the_line import line_with, pull
 from test_ends import verdicts
 
-from ssn_edge_runtime.outlets.opcua_events import EVENTS, table_of_events
+from ssn_edge_runtime.outlets.opcua_event_types import EVENTS, table_of_events
 from ssn_edge_runtime.outlets.opcua_subscriptions import MOST_EVENTS_WAIT
 from ssn_edge_runtime.record import EventKind, EventRecord, parse_utc
 from ssn_edge_runtime.sinks import Journal
@@ -93,7 +93,7 @@ def test_of_a_real_line_each_verdict_and_each_change_of_state_is_told_once(
                 await ear.until(lambda: ear.of("StateChanged"))
             finally:
                 line.send_signal(signal.SIGCONT)
-            await ear.until(lambda: len(ear.of("StateChanged")) == 2)
+            await ear.until(lambda: ear.of("StateChanged")[-1].From == "Unknown")
             await asyncio.sleep(0.5)
             return ear
 
@@ -112,9 +112,11 @@ def test_of_a_real_line_each_verdict_and_each_change_of_state_is_told_once(
         decided = parse_utc(str(record["decided_at"]))
         assert event.DecidedAt == event.Time == decided
         assert event.CapturedAt == parse_utc(str(record["captured_at"])) <= decided
-    lost, back = ear.of("StateChanged")
-    assert (lost.From, lost.To) == ("ContinuousExecution", "Unknown")
-    assert (back.From, back.To) == ("Unknown", "ContinuousExecution")
+    # On a busy machine it may be lost more than once.
+    changes = [(each.From, each.To) for each in ear.of("StateChanged")]
+    lost, back = ("ContinuousExecution", "Unknown"), ("Unknown", "ContinuousExecution")
+    assert changes == [lost, back] * (len(changes) // 2)
+    assert changes
 
 
 def test_what_comes_faster_than_any_sampling_is_told_whole_and_alarms_too(
@@ -137,14 +139,14 @@ def test_what_comes_faster_than_any_sampling_is_told_whole_and_alarms_too(
                 journal.note(EventRecord.now(kind, detail))
             wrote += write(journal, 1)
             for each in (ear, near):
-                await each.until(lambda each=each: each.sequences[-1:] == [701])
+                await each.until(lambda each=each: each.sequences[-1:] == wrote[-1:])
             return ear, near, wrote
 
     with Journal(tmp_path) as journal:
         write(journal, 3)  # before anybody asked
         with opcua_server(tmp_path) as (address, _):
             ear, near, wrote = asyncio.run(use(address, journal))
-    assert ear.sequences == near.sequences == [each for each in wrote if each > 3]
+    assert ear.sequences == near.sequences == wrote
     assert len({each.EventId for each in ear.events}) == len(ear.events)
     raised, lost = ear.of("AlarmRaised")
     assert (raised.Alarm, raised.Value, raised.Limit, raised.Halt) == ("in_a_row", 5.0, 5.0, True)
