@@ -29,9 +29,9 @@ DEADLINE_MS = 80
 BEAT_MS = 400
 
 
-def limits(restarts: int = 10**6) -> WorkerLimits:
+def limits(restarts: int = 10**6, beat_ms: int = BEAT_MS) -> WorkerLimits:
     return WorkerLimits(
-        start_ns=60 * SECOND_NS, beat_ns=BEAT_MS * MS, busy_ns=SECOND_NS, restarts=restarts
+        start_ns=60 * SECOND_NS, beat_ns=beat_ms * MS, busy_ns=SECOND_NS, restarts=restarts
     )
 
 
