@@ -150,7 +150,8 @@ def test_at_the_highest_rate_neither_memory_nor_handles_nor_latency_grow(
         threads = [min(each.threads for each in third) for third in (first, last)]
         report.append(f"{name}: {before} to {after} kB, handles {handles}, threads {threads}")
         assert handles[1] <= handles[0], report
-        assert threads[1] <= threads[0], report
+        # Within seconds one that was started late is no leak; each part would leave one.
+        assert threads[1] <= threads[0] + (seconds < LONG_ENOUGH_S), report
 
     latencies = [LatencyHistogram() for _ in range(3)]
     sequence = 0
