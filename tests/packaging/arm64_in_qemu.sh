@@ -29,7 +29,7 @@
 #   apt-get install qemu-user-static debootstrap binfmt-support
 #   (for jammy and noble also ubuntu-keyring; where the distribution has none, its file by --keyring)
 #
-# Takes some 10 minutes on idle cores the first time. What is there is used again: the root file system, pip's downloads, the demo's package.
+# Takes some 10 minutes on idle cores the first time (25 on busy ones), and a few again. What is there is used again: the root file system, pip's downloads, the demo's package.
 # One that was not finished is made again; at the end, whatever it is, nothing stays mounted and nothing runs.
 # Exit code 0: all equal. 1: something differs, or a step failed (the line before says which). 2: something is missing.
 set -euo pipefail
