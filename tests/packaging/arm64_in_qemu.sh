@@ -3,8 +3,8 @@
 # programs. The wheel is built here and installed there with what pip resolves for aarch64. Then, on both:
 #
 #   the same pictures judged by ONNX Runtime        every verdict and reason must be equal
-#   a guarded line (authority, camera, engine)      each trigger gets one answer, and the log's is the same
-#   ssn-edge audit of both logs, and ssn-edge doctor --json
+#   a guarded line there (authority, camera, engine)  each trigger gets one answer, and the very frames get the same here
+#   ssn-edge audit of both logs there, and ssn-edge doctor --json
 #
 # Shows that it installs, imports, starts its processes and decides the same. Shows nothing about speed, a GPU, TensorRT,
 # cameras, GPIO, real-time priority or a Jetson's own files (/proc and /sys are this machine's): those take a Jetson.
@@ -21,7 +21,7 @@
 #   --root FOLDER      everything that is kept (default /var/tmp/ssn-edge-ARCH-SUITE, some 2 GB); delete it for a fresh start
 #   --python PYTHON    one that has ssn-edge, on this machine (default .venv/bin/python)
 #   --pictures N       judge the first N pictures (default 12)
-#   --deadline-ms MS   of the guarded line, for both (default 60000: emulation is 50 to 200 times as slow)
+#   --deadline-ms MS   of the guarded line (default 60000: emulation is 50 to 200 times as slow)
 #
 # Wants Linux on x86-64, root, a mirror of the distribution and an index of Python packages. Tools that are missing are
 # installed where there is apt-get; elsewhere beforehand:
@@ -29,7 +29,7 @@
 #   apt-get install qemu-user-static debootstrap binfmt-support
 #   (for jammy and noble also ubuntu-keyring; where the distribution has none, its file by --keyring)
 #
-# Takes some 10 minutes on idle cores the first time. What is there is used again: the root file system, pip's downloads, the demo's package.
+# Takes some 10 minutes on idle cores the first time (25 on busy ones), and a few again. What is there is used again: the root file system, pip's downloads, the demo's package.
 # One that was not finished is made again; at the end, whatever it is, nothing stays mounted and nothing runs.
 # Exit code 0: all equal. 1: something differs, or a step failed (the line before says which). 2: something is missing.
 set -euo pipefail
@@ -230,7 +230,17 @@ package=$(realpath "${given[0]}") pictures=$(realpath "${given[1]}")
 
 say "the wheel, installed for $instructions"
 "$python" -m pip wheel -q --no-deps --wheel-dir "$work" "$checkout"
-rm -rf "$root/srv/line" "$root/srv/in" "$root/srv/out"
+# The same wheel is not installed again.
+"$python" - "$work"/ssn_edge-*.whl "$jetpack" >"$work/identity" <<'IDENTITY'
+import hashlib
+import sys
+
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "jetpack" + sys.argv[2])
+IDENTITY
+is_installed=no
+! cmp -s "$work/identity" "$root/srv/line/installed" || is_installed=yes
+[ $is_installed = yes ] || rm -rf "$root/srv/line"
+rm -rf "$root/srv/in" "$root/srv/out"
 mkdir -p "$root/srv/in/pictures" "$root/srv/out" "$work/pictures" "$work/out"
 find "$pictures" -maxdepth 1 -type f ! -name '.*' | LC_ALL=C sort | grep -iE '\.(png|jpe?g|bmp|tiff?)$' | head -n "$count" >"$work/list" || true
 [ -s "$work/list" ] || missing "there are no pictures in $pictures"
@@ -239,7 +249,9 @@ cp "$work/pictures"/* "$root/srv/in/pictures/"
 cp "$work"/ssn_edge-*.whl "$root/srv/in/"
 cp "$package" "$root/srv/in/part.ssn"
 wheel="file:///srv/in/$(basename "$work"/ssn_edge-*.whl)"
-if [ -n "$jetpack" ]; then
+if [ $is_installed = yes ]; then
+  echo "  is there already"
+elif [ -n "$jetpack" ]; then
   cp "$checkout/runtime/jetson/constraints-jetpack$jetpack.txt" "$root/srv/in/constraints.txt"
   inside /usr/bin/python3 -m venv --system-site-packages /srv/line
   inside /srv/line/bin/pip install -q --no-compile --only-binary=:all: "ssn-edge[cpu,cuda,v4l2,watch,sign,gpio,modbus,mqtt,opcua] @ $wheel" \
@@ -253,6 +265,7 @@ import platform, numpy, cv2, onnxruntime
 print(platform.machine(), 'Python', platform.python_version(), 'NumPy', numpy.__version__, 'OpenCV', cv2.__version__,
       'ONNX Runtime', onnxruntime.__version__)"
 inside /srv/line/bin/pip check
+cp "$work/identity" "$root/srv/line/installed"
 for module in linuxpy inotify_simple cryptography gpiod pymodbus paho.mqtt asyncua cuda.bindings; do
   inside /srv/line/bin/python -c "import $module" 2>"$work/import" && echo "  imports $module" ||
     { tail -n 1 "$work/import" | grep -q ModuleNotFoundError && echo "  no $module here" || fails "import $module: $(tail -n 1 "$work/import")"; }
@@ -284,7 +297,7 @@ there_s=$SECONDS SECONDS=0
 echo "  $there_s s there, $SECONDS s here"
 inside /srv/line/bin/ssn-edge audit /srv/out/pictures
 
-say "a guarded line on both: $triggers triggers, a deadline of $deadline_ms ms"
+say "a guarded line there: $triggers triggers, a deadline of $deadline_ms ms"
 cat >"$work/ask.py" <<'ASK'
 """Start a guarded line with the command given, trigger parts one by one, end it; print the answers."""
 
@@ -351,13 +364,15 @@ SIZE
 )
 line=(run --device "test:?$size&fps=1&defect_every=2" "${judge[@]}" --deadline-ms "$deadline_ms")
 inside /srv/line/bin/python /srv/in/ask.py "$triggers" /srv/out/line /srv/line/bin/ssn-edge -q "${line[@]}" --package /srv/in/part.ssn
-"$python" "$work/ask.py" "$triggers" "$work/out/line" "$python" -m ssn_edge -q "${line[@]}" --package "$package"
 inside /srv/line/bin/ssn-edge audit /srv/out/line
 
-"$python" - "$root/srv/out" "$work/out" "$triggers" "${arch^^}" <<'COMPARE'
+"$python" - "$root/srv/out" "$work/out" "$triggers" "${arch^^}" "$package" "test:?$size&fps=200&defect_every=2" <<'COMPARE'
 import json
 import pathlib
 import sys
+
+from ssn_edge_runtime import Inspector
+from ssn_edge_runtime.sources import open_source
 
 
 def verdicts(folder):
@@ -381,15 +396,25 @@ assert off, "no picture has a score: the engine was never asked"
 counts = {verdict: [each[0] for each in here.values()].count(verdict) for verdict in ("pass", "fail", "unknown")}
 name = sys.argv[4]
 
-line, line_here = verdicts(f"{sys.argv[1]}/line"), verdicts(f"{sys.argv[2]}/line")
-parts = [f"part-{number}" for number in range(1, int(sys.argv[3]) + 1)]
-for records in (line, line_here):
-    assert [each["part_id"] for each in records] == parts, [each["part_id"] for each in records]
+line = verdicts(f"{sys.argv[1]}/line")
+assert [each["part_id"] for each in line] == [f"part-{n}" for n in range(1, int(sys.argv[3]) + 1)], line
 late = [each for each in line if each["reason"] in ("deadline", "engine_error", "no_frame", "invalid_output")]
 assert not late, f"the guarded line came to no verdict of its own: {late}"
-told = [f"{each['verdict']} ({each['reason']})" for each in line]
-assert told == [f"{each['verdict']} ({each['reason']})" for each in line_here], (told, line_here)
-print(f"OK-{name}: {len(here)} pictures, {counts}, verdicts equal; scores off by at most {max(off):.1e}")
-print(f"OK-{name}: guarded line, {len(line)} triggers: {', '.join(told)}; equal on both")
+told = {each["frame_index"]: (each["verdict"], each["reason"], each["raw_score"]) for each in line}
+same = {}
+# Which frame is a trigger's depends on the moment; what a frame shows, on its number alone.
+with Inspector.open(sys.argv[5], engine="onnxruntime-cpu", precision="fp32") as inspector, open_source(sys.argv[6]) as source:
+    while len(same) < len(told):
+        frame = source.read(10.0)
+        if frame.index in told:
+            decision = inspector.inspect(frame.image)
+            same[frame.index] = (decision.verdict, decision.reason, decision.raw_score)
+for index, (verdict, reason, score) in told.items():
+    assert (verdict, reason) == same[index][:2], (index, told[index], same[index])
+    if score is not None:
+        off.append(abs(score - same[index][2]))
+print(f"OK-{name}: {len(here)} pictures, {counts}, verdicts equal; scores, the line's too, off by at most {max(off):.1e}")
+answers = ", ".join(f"{verdict} ({reason})" for verdict, reason, _ in told.values())
+print(f"OK-{name}: guarded line, {len(line)} triggers: {answers}; the same frames the same here")
 COMPARE
 say "done"
