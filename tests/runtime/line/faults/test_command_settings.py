@@ -136,6 +136,7 @@ def test_settings_that_are_replaced_while_the_line_runs_are_taken_and_a_broken_f
         try:
             assert line.stderr is not None
             assert any("judging with" in said for said in line.stderr)
+            _wait_for(tmp_path, lambda line: line.get("raw_score") is not None)
             second = store.save(
                 lambda before: replace(
                     first,

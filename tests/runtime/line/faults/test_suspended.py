@@ -33,7 +33,8 @@ def test_nothing_in_hand_passes_after_the_machine_was_suspended(
     planned = simulated_line.plan(1, **QUIET)
     gate, clock = simulated_line.Gate(), Slept()
     awake: list[Answer] = []
-    slept: list[Answer] = []
+    slept: dict[int, Answer] = {}
+    slept_from_ns: dict[int, int] = {}
     with Journal(tmp_path) as journal:
         authority = Authority(
             {"belt": simulated_line.camera_command(planned)},
@@ -53,16 +54,22 @@ def test_nothing_in_hand_passes_after_the_machine_was_suspended(
         def drive() -> None:
             for number in range(1, 41):
                 at_ns = part(number)
-                answer = authority.ask(number, at_ns=at_ns)
-                if number % 2:
-                    clock.slept_ns += 3600 * SECOND_NS  # while it is in flight
-                (slept if number % 2 else awake).append(answer.result(10))
+                asked = authority.ask(number, at_ns=at_ns)
+                if number % 2:  # while it is in flight
+                    slept_from_ns[number] = monotonic_ns()
+                    clock.slept_ns += 3600 * SECOND_NS
+                    slept[number] = asked.result(10)
+                else:
+                    awake.append(asked.result(10))
 
         run_beside(authority, drive)
-    assert {str(answer.reason) for answer in slept} == {"clock"}
     assert any(answer.is_pass for answer in awake)
-    given_to = {trigger_id for trigger_id, *_ in gate.accepted}
-    assert all(number is not None and number % 2 == 0 for number in given_to)
+    assert "clock" in {str(answer.reason) for answer in slept.values()}
+    given_ns = {trigger_id: at_ns for trigger_id, _, _, at_ns in gate.accepted}
+    for number, answer in slept.items():
+        # On a machine so busy that it passed before we came to it: not after.
+        assert given_ns.get(number, 0) < slept_from_ns[number]
+        assert not answer.is_pass or number in given_ns
     steps = [event["detail"] for event in events(tmp_path, "clock_step")]
     told = [each["suspended_ms"] for each in steps if "suspended_ms" in each]  # type: ignore[operator, index]
     assert len(told) == 20
