@@ -98,8 +98,10 @@ def run_guarded(
         def on_status(status: LineStatus) -> None:
             nonlocal said, said_cause
             supervisor.still_here()
-            for outlet in outlets:
-                outlet.look()
+            if stop is None or not stop.is_set():
+                # Else a service manager has told them, too, to end: that is no loss.
+                for outlet in outlets:
+                    outlet.look()
             if said:  # the journal is open
                 supervisor.look_at_settings()
                 note_events()

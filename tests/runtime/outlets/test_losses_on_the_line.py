@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import json
 import os
 import signal
@@ -160,6 +161,17 @@ def test_a_plc_that_flaps_makes_two_events_a_minute_and_as_few_lines(
     assert audit_log(tmp_path / "out").is_whole
 
 
+def metrics(port: int) -> str:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        client.request("GET", "/metrics")
+        return client.getresponse().read().decode()
+    except OSError:
+        return ""
+    finally:
+        client.close()
+
+
 def test_an_outlet_s_process_that_is_killed_stands_in_the_chain(
     tmp_path: Path, no_process_is_left: None, package_path: Path
 ) -> None:
@@ -168,6 +180,18 @@ def test_an_outlet_s_process_that_is_killed_stands_in_the_chain(
         os.kill(child_of(line, "outlets.page.process"), signal.SIGKILL)
         wait_until(lambda: len(told(tmp_path)) == 2)
         pull(tmp_path, 1, 3)
+        wait_until(
+            lambda: (
+                'ssn_edge_outlet_losses_total{outlet="page",what="process"} 1\n' in metrics(page)
+            )
+        )
+        assert 'ssn_edge_outlet_lost{outlet="page",what="process"} 0\n' in metrics(page)
+        # As a service manager does it: all processes are told to end, and none is lost by it.
+        children = Path(f"/proc/{line.pid}/task/{line.pid}/children").read_text().split()
+        for pid in (line.pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        line.communicate(timeout=60)
     (lost, gone), (back, again) = told(tmp_path, outlet="page", what="process")
     assert (lost, back) == ("outlet_lost", "outlet_back")
     assert gone["cause"] == "its process was ended by SIGKILL"

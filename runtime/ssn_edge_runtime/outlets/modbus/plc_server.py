@@ -109,7 +109,7 @@ async def _serve(
 ) -> None:
     try:
         from ssn_edge_runtime.outlets.modbus.requests import Requests
-        from ssn_edge_runtime.outlets.modbus.server import ModbusServer
+        from ssn_edge_runtime.outlets.modbus.server import ModbusServer, end_tasks
     except ImportError as error:
         raise ConfigError(
             f"--modbus needs pymodbus, which is not installed here ({error}): "
@@ -128,8 +128,7 @@ async def _serve(
             _look_at_plc(handshake, losses, address, server.last_writer)
             reporter.show(losses.report)
     finally:
-        linked.cancel()
-        await asyncio.gather(linked, return_exceptions=True)
+        await end_tasks([linked])
         await server.close()
     if not stop.is_set() and not linked.cancelled():
         linked.result()

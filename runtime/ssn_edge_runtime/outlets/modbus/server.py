@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ssn_edge_runtime.errors import ListenError
@@ -90,9 +90,7 @@ class ModbusServer:
         """Hang up on everybody."""
         if self._server is not None:
             self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await end_tasks(self._clients)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -132,3 +130,16 @@ class ModbusServer:
         self._counts.refused_clients += 1
         if count % SAID_EVERY == 0:
             logger.warning("a client is refused (%s): %s", why, "gone" if peer is None else peer[0])
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.10 and 3.11 forgets a cancellation that comes
+    together with what it waited for, and a peer that hammers makes that likely.
+    """
+    pending = {each for each in tasks if not each.done()}
+    while pending:
+        for each in pending:
+            each.cancel()
+        pending = (await asyncio.wait(pending, timeout=0.05))[1]

@@ -485,3 +485,33 @@ def test_without_pymodbus_it_says_what_to_install(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "ssn-edge[modbus]" in done.stdout
     assert done.returncode == 2
+
+
+def test_a_server_ends_with_its_line_while_clients_hammer(tmp_path: Path) -> None:
+    said: list[str] = []
+    line = Line(tmp_path / "control")
+    process = plc_server(
+        "127.0.0.1:0", (), tmp_path / "control", deadline_ms=500, folder=tmp_path,
+        on_message=said.append,
+    )  # fmt: skip
+    process.open()
+    port = int(said[0].partition(": ")[0].rpartition(":")[2])
+
+    def hammer() -> None:
+        with suppress(Exception), Plc(port) as plc:
+            while True:
+                plc.beat()
+
+    clients = [threading.Thread(target=hammer) for _ in range(4)]
+    try:
+        for client in clients:
+            client.start()
+        sleep(0.7)
+        ended = process._process
+        assert ended is not None
+    finally:
+        process.close()
+        line.close()
+        for client in clients:
+            client.join(30)
+    assert ended.returncode == 0  # by itself: it was not killed
