@@ -37,8 +37,12 @@ class Peer:
 
     def __str__(self) -> str:
         """The URL, which holds no secret."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}/{self.path}".rstrip("/")
+        return f"{self.scheme}://{self.host_and_port}/{self.path}".rstrip("/")
+
+    @property
+    def host_and_port(self) -> str:
+        """As a URL has it between the slashes."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def without_path(self) -> str:
         """The URL up to its path: that of a hook is often its secret."""

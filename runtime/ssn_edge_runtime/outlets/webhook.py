@@ -134,6 +134,8 @@ class WebhookTransport:
     def _post(self, kind: str, payload: bytes, token: Owed) -> int:
         at_s = int(time())
         headers = {
+            # By its name also where the address that was checked is connected to.
+            "Host": self._peer.host_and_port,
             "Content-Type": "application/json",
             "User-Agent": "ssn-edge",
             "Connection": "close",

@@ -258,3 +258,14 @@ def test_what_a_peer_that_was_never_there_is_owed_outlives_the_publisher(
             wait_until(lambda: posted(receiver) == wrote)
     finally:
         receiver.close()
+
+
+def test_a_server_is_told_the_name_that_it_was_called_by(
+    tmp_path: Path, journal: Journal, receiver: Receiver
+) -> None:
+    # A name for 127.0.0.1 that needs no table of names.
+    url, key = f"http://127.1:{receiver.port}/hook", str(tmp_path / "key")
+    with publisher("webhook", url, "--folder", str(tmp_path / "log"), "--key", key):
+        write(journal, 1)
+        wait_until(lambda: receiver.posts)
+    assert receiver.posts[0][0]["Host"] == f"127.1:{receiver.port}"
