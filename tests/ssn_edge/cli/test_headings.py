@@ -17,7 +17,7 @@ def test_each_option_of_run_stands_once_under_its_heading() -> None:
     for line in shown.output.splitlines():
         if heading := re.fullmatch(r"(\w[^:]*):", line):
             sections[heading[1]] = []
-        elif option := re.match(r"  (--[a-z-]+)", line):
+        elif sections and (option := re.match(r"  (--[a-z-]+)", line)):
             sections[next(reversed(sections))].append(option[1])
     named = [option for options in sections.values() for option in options]
     run = get_command(app).commands["run"]  # type: ignore[attr-defined]
