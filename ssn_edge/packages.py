@@ -49,6 +49,11 @@ class KeptPackage:
     note: str
 
 
+def unfinished_change(path: Path) -> Path:
+    """Where a change of the package in force is written down until its last step is taken."""
+    return path.parent / FOLDER / f"{path.name}{NEXT_SUFFIX}"
+
+
 class PackageStore:
     """A device's packages.
 
@@ -61,7 +66,7 @@ class PackageStore:
         self.path = path
         self.settings = SettingsStore(settings)
         self.folder = path.parent / FOLDER
-        self._next = self.folder / f"{path.name}{NEXT_SUFFIX}"
+        self._next = unfinished_change(path)
 
     def history(self) -> tuple[KeptPackage, ...]:
         """What was in force, oldest first; the last one is.
@@ -327,7 +332,7 @@ def find_in_force(
         StorageError: It cannot be written.
     """
     path = find_package(package)
-    if (path.parent / FOLDER / f"{path.name}{NEXT_SUFFIX}").exists():
+    if unfinished_change(path).exists():
         entry = PackageStore(path, settings or default).finish()
         if entry is not None:
             on_message(f"{path}: finished the change to {entry.package_id[:16]} that was cut short")

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ssn_edge.backup.content import Backup, BackupFile, read_backup
+from ssn_edge.packages import unfinished_change
 from ssn_edge.service import UNIT_FOLDER
 from ssn_edge_runtime.errors import ConfigError, PackageError, StorageError
 from ssn_edge_runtime.files import sync_folder, write_whole
@@ -57,6 +58,8 @@ def restore_backup(request: RestoreRequest) -> tuple[Path, ...]:
         StorageError: It cannot be written; everything is as it was.
     """
     backup = read_backup(request.source)
+    for each in backup.of("package"):
+        _refuse_unfinished(request.folder / each.path)
     wanted: list[tuple[Path, bytes, bool]] = []
     for each in backup.files:
         if each.role == "state" or (each.role == "unit" and not request.with_unit):
@@ -85,6 +88,16 @@ def restore_backup(request: RestoreRequest) -> tuple[Path, ...]:
 def _refuse_foreign(target: Path) -> None:
     if target.exists() and not target.is_file():
         raise ConfigError(f"{target}: is in the way, and is no file; move it")
+
+
+def _refuse_unfinished(package: Path) -> None:
+    """A change of the package that was cut short would be finished over what is restored."""
+    unfinished = unfinished_change(package)
+    if unfinished.exists():
+        raise ConfigError(
+            f"{unfinished}: a change of the package was cut short here; finish it (ssn-edge run "
+            "does), or remove that file, and restore then"
+        )
 
 
 def _refuse_newer(target: Path, file: BackupFile, backup: Backup) -> None:

@@ -13,7 +13,16 @@ from ssn_edge_runtime.outlets.line_view import LineView
 from ssn_edge_runtime.verdict_codes import VerdictCode
 
 NAMESPACE = "urn:ssn-edge:line"
-COUNTED = ("records", "pass", "fail", "unknown", "withheld", "late_results", "bounces")
+COUNTERS = {
+    "Records": "records",
+    "Pass": "pass",
+    "Fail": "fail",
+    "Unknown": "unknown",
+    "Withheld": "withheld",
+    "LateResults": "late_results",
+    "Bounces": "trigger:bounce",
+}
+"""The line's own names of what it counts, by that of the node."""
 
 _V = ua.VariantType
 NODES: Mapping[str, tuple[ua.VariantType, object]] = {
@@ -26,10 +35,7 @@ NODES: Mapping[str, tuple[ua.VariantType, object]] = {
     "LastResult.Reason": (_V.String, ""),
     "LastResult.Code": (_V.UInt16, 0),
     "LastResult.Valid": (_V.Boolean, False),
-    **{
-        "Counters." + "".join(word.capitalize() for word in name.split("_")): (_V.UInt64, 0)
-        for name in COUNTED
-    },
+    **{f"Counters.{name}": (_V.UInt64, 0) for name in COUNTERS},
     "Counters.All": (_V.String, "{}"),
     "Recipe.Active": (_V.String, ""),
     "Recipe.SettingsId": (_V.String, ""),
@@ -76,9 +82,8 @@ def node_values(view: LineView, recipes: list[str], head: str) -> dict[str, Node
         "Counters.All": NodeValue(json.dumps(dict(sorted(view.counters.items())))),
         "Head": NodeValue(head),
     }
-    for name in COUNTED:
-        key = "Counters." + "".join(word.capitalize() for word in name.split("_"))
-        values[key] = NodeValue(view.counters.get(name, 0))
+    for name, counted in COUNTERS.items():
+        values[f"Counters.{name}"] = NodeValue(view.counters.get(counted, 0))
     return values | _result_values(view)
 
 

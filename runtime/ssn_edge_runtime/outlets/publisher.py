@@ -199,7 +199,7 @@ def publish(
         most_bytes=options.most_bytes,
     ) as feed:
         tell(listens=str(peer))
-        log_seldom(peer.scheme)
+        log_seldom()
         Publisher(str(peer), feed, transport, report=Reporter().show).run(stop)
 
 

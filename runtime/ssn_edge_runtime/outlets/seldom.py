@@ -69,12 +69,13 @@ class SeldomFilter(logging.Filter):
         return True
 
 
-def log_seldom(prefix: str) -> None:
+def log_seldom(prefix: str = "") -> None:
     """In an outlet's process: warnings to standard error, each kind of them seldom.
 
     Args:
-        prefix: Whose they are.
+        prefix: Whose they are; empty where each of them says so itself.
     """
-    logging.basicConfig(level=logging.WARNING, format=f"{prefix}: %(message)s")
+    begin = f"{prefix}: " if prefix else ""
+    logging.basicConfig(level=logging.WARNING, format=f"{begin}%(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(SeldomFilter())

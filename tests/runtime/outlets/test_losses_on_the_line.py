@@ -24,8 +24,8 @@ pytest.importorskip("pymodbus", reason="the extra modbus is not installed")
 
 from broken_outlet import HOWS
 from publisher_peers import MOSQUITTO, Broker, Listener, Receiver, free_port, wait_until
+from real_line import TRIGGERED, line_with, pull
 from simulated_line import read_lines
-from test_beside_the_line import TRIGGERED, line_with, pull
 from test_command import CAMERA, wait_until_judging
 from test_ends import events, verdicts
 

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("asyncua", reason="the extra opcua is not installed")
 
 from asyncua import Client, ua
-from opcua_clients import StandInLine, free_port, node, opcua_client, opcua_server
+from opcua_clients import StandInLine, free_port, node, opcua_client, opcua_server, until
 from opcua_fuzz import resident_kib
-from test_beside_the_line import line_with, pull
+from real_line import line_with, pull
 from test_ends import verdicts
 
 from ssn_edge_runtime.outlets.opcua_event_types import EVENTS, table_of_events
@@ -117,6 +117,23 @@ def test_of_a_real_line_each_verdict_and_each_change_of_state_is_told_once(
     lost, back = ("ContinuousExecution", "Unknown"), ("Unknown", "ContinuousExecution")
     assert changes == [lost, back] * (len(changes) // 2)
     assert changes
+
+
+def test_a_trigger_that_bounced_is_counted(
+    tmp_path: Path, no_process_is_left: None, package_path: Path
+) -> None:
+    address = f"opc.tcp://127.0.0.1:{free_port()}"
+
+    async def use() -> None:
+        async with opcua_client(address) as client:
+            told = await asyncio.to_thread(pull, tmp_path, 1, 3)
+            assert [each.split()[1] for each in told[1:]] == ["none", "none"], told
+            await until(client, "Counters.Bounces", 2)
+            await until(client, "Counters.Records", 1)
+
+    bouncy = ("--min-interval-ms", "600000")
+    with line_with(tmp_path, package_path, "--opcua", address, *bouncy):
+        asyncio.run(use())
 
 
 def test_what_comes_faster_than_any_sampling_is_told_whole_and_alarms_too(

@@ -12,6 +12,7 @@ from ssn_edge.backup import restore as restore_module
 from ssn_edge.backup.content import Backup, read_backup
 from ssn_edge.backup.make import BackupRequest, make_backup
 from ssn_edge.backup.restore import RestoreRequest, restore_backup
+from ssn_edge.packages import unfinished_change
 from ssn_edge_runtime.errors import ConfigError, DatasetError, PackageError, StorageError
 from ssn_edge_runtime.sinks import DeviceKey
 from ssn_edge_runtime.trust import TrustedKeys, TrustState
@@ -195,6 +196,20 @@ def test_a_backup_goes_over_nothing_and_holds_only_what_is_sound(device: Path) -
     with pytest.raises(PackageError):
         made(device)
     assert not target.exists()
+
+
+def test_nothing_is_restored_over_a_change_of_the_package_that_was_cut_short(device: Path) -> None:
+    target = made(device)
+    (device / "part.ssn").write_bytes(b"other")
+    unfinished = unfinished_change(device / "part.ssn")
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.write_text("{}")
+    with pytest.raises(ConfigError, match="cut short here; finish it"):
+        restore_backup(RestoreRequest(target, device, is_forced=True))
+    assert (device / "part.ssn").read_bytes() == b"other"
+    unfinished.unlink()
+    restore_backup(RestoreRequest(target, device, is_forced=True))
+    assert (device / "part.ssn").read_bytes() != b"other"
 
 
 def test_whom_a_device_trusts_stays_together_wherever_its_folder_is(

@@ -22,10 +22,14 @@ class WireGuard:
 
     def __init__(self, leave: Callable[[], None]) -> None:
         reads, self._writes = os.pipe()
+        begun, begins = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _guard(reads, self._writes, leave)
+            _guard(reads, self._writes, begins, leave)
         os.close(reads)
+        os.close(begins)
+        os.read(begun, 1)  # until the copy has let go of what the line writes to
+        os.close(begun)
 
     def dismiss(self) -> None:
         """The wire is inactive; the copy ends, and holds it no longer."""
@@ -35,7 +39,7 @@ class WireGuard:
         os.waitpid(self._pid, 0)
 
 
-def _guard(reads: int, writes: int, leave: Callable[[], None]) -> NoReturn:
+def _guard(reads: int, writes: int, begins: int, leave: Callable[[], None]) -> NoReturn:
     try:
         # A service manager tells all processes of a unit to end: this one ends after the other.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,6 +48,7 @@ def _guard(reads: int, writes: int, leave: Callable[[], None]) -> NoReturn:
         # What the line writes to a process that is gone must fail.
         os.close(0)
         os.close(1)
+        os.close(begins)
         if not os.read(reads, 1):
             leave()
     finally:
