@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic_ns
 
 from ssn_edge_runtime.line.encoder import CountedPasses
 from ssn_edge_runtime.line.ledger import Part, TriggerLedger
@@ -78,7 +79,7 @@ class PassSignals:
         if from_ns > now_ns:
             self._timed.append(_Timed(part, from_ns, until_ns))
             return until_ns
-        return until_ns if self._give(part, until_ns, now_ns) else None
+        return until_ns if self._give(part, until_ns) else None
 
     def read(self, count: int, at_ns: int) -> None:
         """Take a reading of the encoder."""
@@ -91,7 +92,7 @@ class PassSignals:
         if due:
             self._timed = [signal for signal in self._timed if signal.from_ns > now_ns]
         for signal in due:
-            self._give(signal.part, signal.until_ns, now_ns)
+            self._give(signal.part, signal.until_ns)
         self._settle(now_ns)
 
     def next_ns(self) -> int | None:
@@ -126,16 +127,18 @@ class PassSignals:
                 self._on_withheld(part, outcome.why)
                 continue
             # Whatever the belt does now, no signal stands for longer than it may.
-            if self._give(part, min(outcome.until_ns, now_ns + self._longest_ns), now_ns):
+            if self._give(part, min(outcome.until_ns, now_ns + self._longest_ns)):
                 given.add(outcome.sequence)
         return given
 
-    def _give(self, part: Part, until_ns: int, now_ns: int) -> bool:
-        if now_ns >= until_ns:
-            self._on_withheld(part, "its time at the ejector had passed")
-            return False
+    def _give(self, part: Part, until_ns: int) -> bool:
         if not self._states.state.may_pass:
             self._on_withheld(part, f"the line is {self._states.state}")
+            return False
+        # The last thing before the signal, and by the clock of this moment: whatever took its time
+        # since the caller looked at it makes no late pass.
+        if monotonic_ns() >= until_ns:
+            self._on_withheld(part, "its time at the ejector had passed")
             return False
         for outlet in self._outlets:
             try:

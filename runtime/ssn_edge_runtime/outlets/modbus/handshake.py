@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from ssn_edge_runtime.decision import Reason, Verdict
 from ssn_edge_runtime.line.states import LineState
+from ssn_edge_runtime.outlets.modbus.address import HEARTBEAT_MS
 from ssn_edge_runtime.outlets.modbus.registers import (
     GENERAL_SETTINGS,
     MAP_VERSION,
@@ -39,7 +40,7 @@ from ssn_edge_runtime.verdict_codes import VerdictCode, verdict_code
 IDS = 1 << 16
 MOST_OPEN = 8
 """Parts without an acknowledgement; the oldest makes room."""
-PLC_SILENT_NS = 1_000_000_000
+PLC_SILENT_NS = HEARTBEAT_MS * 1_000_000
 """Unless another time is asked for: without another heartbeat of the PLC for longer, no pass is
 shown."""
 LINE_SILENT_NS = 500_000_000
