@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 from time import monotonic, sleep
 
-from hostile_peers import LONGEST_S, Trick, drip, endless, take
+from hostile_peers import LONGEST_S, PeerOnAPort, Trick, drip, endless, take
 
 CONNACK = bytes([0x20, 2, 0, 0])
 
@@ -113,43 +112,17 @@ BROKER_TRICKS: Sequence[Trick] = (
 )
 
 
-class SilentTaker:
-    """A broker that takes all and acknowledges nothing, and answers pings; a context manager."""
+class SilentTaker(PeerOnAPort):
+    """A broker that takes all and acknowledges nothing, and answers pings."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._is_over = threading.Event()
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__()
         self.taken: list[int] = []
         """Messages of each connection, without what is retained."""
-        self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> SilentTaker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the port, to a sound peer; a second call does nothing."""
-        self._is_over.set()
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        self._listener.settimeout(0.2)
-        while not self._is_over.is_set():
-            try:
-                talk, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            self.taken.append(0)
-            with talk, suppress(OSError):
-                talk.settimeout(0.2)
-                self._talk(talk)
-
-    def _talk(self, talk: socket.socket) -> None:
+    def meet(self, talk: socket.socket) -> None:
+        self.taken.append(0)
+        talk.settimeout(0.2)
         heard = bytearray()
         while not self._is_over.is_set():
             with suppress(TimeoutError):

@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LONGEST_S = 2.0
 """Of one connection; the publisher under test gives up sooner."""
@@ -16,25 +20,16 @@ LONGEST_S = 2.0
 Trick = Callable[[socket.socket, Random], None]
 
 
-class HostilePeer:
-    """Plays a trick on each connection to a port, one at a time; a context manager.
+class PeerOnAPort:
+    """Meets those who connect to a port, one at a time; a context manager."""
 
-    Args:
-        tricks: What it may do.
-        seed: Of what it does.
-    """
-
-    def __init__(self, tricks: Sequence[Trick], seed: int) -> None:
-        self._tricks = tricks
-        self._random = Random(seed)
+    def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         self._is_over = threading.Event()
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
-        self.played: dict[str, int] = {}
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> HostilePeer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -47,6 +42,10 @@ class HostilePeer:
         self._thread.join()
         self._listener.close()
 
+    def meet(self, talk: socket.socket) -> None:
+        """What is done with a connection; it is closed then."""
+        raise NotImplementedError
+
     def _serve(self) -> None:
         self._listener.settimeout(0.2)
         while not self._is_over.is_set():
@@ -54,15 +53,34 @@ class HostilePeer:
                 talk, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            self.connections += 1
-            trick = self._random.choice(self._tricks)
-            self.played[trick.__name__] = self.played.get(trick.__name__, 0) + 1
             with talk, suppress(OSError):  # the publisher has left
-                talk.settimeout(LONGEST_S)
-                trick(talk, self._random)
-                if self._random.random() < 0.3:  # not FIN, but RST
-                    linger = struct.pack("ii", 1, 0)
-                    talk.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.meet(talk)
+
+
+class HostilePeer(PeerOnAPort):
+    """Plays a trick on each connection.
+
+    Args:
+        tricks: What it may do.
+        seed: Of what it does.
+    """
+
+    def __init__(self, tricks: Sequence[Trick], seed: int) -> None:
+        super().__init__()
+        self._tricks = tricks
+        self._random = Random(seed)
+        self.connections = 0
+        self.played: dict[str, int] = {}
+
+    def meet(self, talk: socket.socket) -> None:
+        self.connections += 1
+        trick = self._random.choice(self._tricks)
+        self.played[trick.__name__] = self.played.get(trick.__name__, 0) + 1
+        talk.settimeout(LONGEST_S)
+        trick(talk, self._random)
+        if self._random.random() < 0.3:  # not FIN, but RST
+            linger = struct.pack("ii", 1, 0)
+            talk.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def endless(talk: socket.socket, piece: bytes, *, begin: bytes = b"") -> None:
