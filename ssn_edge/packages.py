@@ -175,6 +175,11 @@ class PackageStore:
         """
         self.finish()
         history = self._with_what_is_in_force(self.history())
+        if to is None and len(history) < 2:
+            raise ConfigError(
+                f"{self.folder}: there is no package before the one in force to go back to; put "
+                "another one in force: ssn-edge package use"
+            )
         number = len(history) - 1 if to is None else to
         if not 1 <= number <= len(history):
             raise ConfigError(

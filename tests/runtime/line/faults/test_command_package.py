@@ -103,6 +103,8 @@ def test_what_cannot_be_used_changes_nothing(device: Path, other: Path) -> None:
     before = (device / "part.ssn").read_bytes()
     with pytest.raises(ConfigError, match="no package 0 to go back to"):
         roll_back(store, RollbackRequest(to=0))
+    with pytest.raises(ConfigError, match="no package before the one in force"):
+        roll_back(store, RollbackRequest())
     with pytest.raises(SourceError, match="no line answers there"):
         store.use(other, control=device / "control")
     data = bytearray(other.read_bytes())
