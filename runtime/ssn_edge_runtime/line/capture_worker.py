@@ -53,6 +53,7 @@ class _Capture:
         self._checks = FrameStreamChecks.for_source(source)
         self._lent: deque[tuple[int, int]] = deque()
         self._dropped: list[int] = []
+        self._dropped_ns = 0
         self._attempts = 0
         self._opened_s = monotonic()
         if setup.raw("last") is not None:
@@ -106,6 +107,7 @@ class _Capture:
             self._announce(frame, fault, capture_ms)
         else:
             self._dropped.append(frame.index)
+            self._dropped_ns = frame.captured_monotonic_ns
             if len(self._dropped) >= 100:
                 self._tell_dropped()
         return True
@@ -146,7 +148,13 @@ class _Capture:
     def _tell_dropped(self) -> None:
         dropped, self._dropped = self._dropped, []
         if dropped:
-            self._link.send("dropped", first=dropped[0], last=dropped[-1], count=len(dropped))
+            self._link.send(
+                "dropped",
+                first=dropped[0],
+                last=dropped[-1],
+                count=len(dropped),
+                captured_ns=self._dropped_ns,  # of the last one
+            )
 
     def _take(self, timeout_s: float | None) -> bool:
         message = self._link.receive(timeout_s)

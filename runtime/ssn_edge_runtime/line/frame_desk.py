@@ -15,6 +15,7 @@ from ssn_edge_runtime.line.options import FreePolicy, LineOptions, TriggerKind
 from ssn_edge_runtime.line.states import StateMachine
 from ssn_edge_runtime.record import EventKind
 
+NO_ROOM = "there was no room for the frame"
 MISSED_RECORDS = 1000
 """A larger gap is no lost frames, but a counter that was set."""
 
@@ -88,6 +89,8 @@ class FrameDesk:
             self._delivery.counters["dropped"] += count
             camera.drop(first, last, count, "no room for a frame")
             self._dropped_parts(camera, count, now_ns)
+            captured_ns = min(message.whole("captured_ns"), now_ns)
+            self._ledger.frame_lost(camera.key, captured_ns, now_ns, Reason.OVERRUN, NO_ROOM)
         elif kind == "damaged":
             self._damaged(camera, message, now_ns)
         elif kind == "lost":
@@ -96,6 +99,7 @@ class FrameDesk:
             camera.is_lost = False
             camera.last_frame_id = None
             attempts = message.whole("attempts")
+            self.camera_gone(camera, "the camera was away", now_ns)
             self._delivery.counters["reopened"] += 1
             self._delivery.note(
                 EventKind.SOURCE_BACK,
@@ -200,20 +204,22 @@ class FrameDesk:
         for _ in range(min(count, MISSED_RECORDS)):
             if self.is_full or self._is_stopped or not self._states.state.may_pass:
                 return
-            detail = "there was no room for the frame"
-            self._ledger.unseen(camera.key, now_ns, now_ns, Reason.OVERRUN, detail)
+            self._ledger.unseen(camera.key, now_ns, now_ns, Reason.OVERRUN, NO_ROOM)
             self.parts_begun += 1
 
     def _damaged(self, camera: Camera, message: Message, now_ns: int) -> None:
-        """A frame that cannot be read: a part, where frames are parts."""
+        """A frame that cannot be read: a part where frames are parts, or that of one that waits."""
+        captured_ns = min(message.whole("captured_ns"), now_ns)
+        detail = message.text("detail")
+        self._ledger.frame_lost(camera.key, captured_ns, now_ns, Reason.BAD_FRAME, detail)
         if not self._is_free or self.is_full or self._is_stopped:
             return
         self._ledger.unseen(
             camera.key,
-            min(message.whole("captured_ns"), now_ns),
+            captured_ns,
             now_ns,
             Reason.BAD_FRAME,
-            message.text("detail"),
+            detail,
             part_id=message.text_or_none("part_id"),
         )
         self.parts_begun += 1
@@ -222,9 +228,14 @@ class FrameDesk:
         camera.is_lost = True
         self._delivery.note(EventKind.SOURCE_LOST, {"source": camera.source, "what": detail})
         self._delivery.counters["lost"] += 1
+        self.camera_gone(camera, detail, now_ns)
         if self._is_free and not self._is_stopped and not self.is_full:
             self._ledger.unseen(camera.key, now_ns, now_ns, Reason.NO_FRAME, detail)
             self.parts_begun += 1
+
+    def camera_gone(self, camera: Camera, detail: str, now_ns: int) -> None:
+        """The camera, or its worker, is away or was: what it shows then is of later parts."""
+        self._ledger.frame_lost(camera.key, now_ns, now_ns, Reason.NO_FRAME, detail)
 
     def _drop(self, camera: Camera, frame: SeenFrame, cause: str) -> None:
         camera.drop(frame.index, frame.index, 1, cause)

@@ -168,6 +168,7 @@ class TriggerLedger:
         self._known: OrderedDict[int, Part] = OrderedDict()
         self._last_trigger_ns: dict[str, int] = {}
         self._distrusted_ns: int | None = None
+        self._lost: dict[str, tuple[int, Decision]] = {}
 
     def begin_at(self, next_sequence: int) -> None:
         """Number the parts from here on; before the first of them."""
@@ -229,7 +230,13 @@ class TriggerLedger:
         if recipe is not None:
             part.recipe = recipe
         self._take_back_frames(part, now_ns)
-        return self._admit(part, now_ns)
+        admitted = self._admit(part, now_ns)
+        lost_by_ns, decision = self._lost.get(camera, (None, None))
+        if lost_by_ns is not None and part.earliest_ns <= lost_by_ns and part.decision is None:
+            # We were told of it after the frame that may be its was lost.
+            assert decision is not None
+            self._decide(part, decision, now_ns)
+        return admitted
 
     def frame_is_part(self, frame: SeenFrame, now_ns: int, *, is_trigger: bool) -> Admitted:
         """Take a frame that is a part by itself: free-running, or a camera with its own trigger.
@@ -315,6 +322,26 @@ class TriggerLedger:
             return FrameFate.SURPLUS, None
         self._give_frame(newest, frame, now_ns)
         return FrameFate.MATCHED, newest
+
+    def frame_lost(
+        self, camera: str, exposed_by_ns: int, now_ns: int, reason: Reason, detail: str
+    ) -> None:
+        """A frame will not come, and nothing tells whose it was: perhaps that of a part that waits.
+
+        The next one may show that part somewhere else, or no part at all, and is none for it.
+
+        Args:
+            camera: Whose frame.
+            exposed_by_ns: It was exposed no later.
+            now_ns: The present.
+            reason: What becomes of the parts that wait for a frame from before that.
+            detail: Why, for people.
+        """
+        decision = unknown(reason, detail)
+        self._lost[camera] = (exposed_by_ns, decision)
+        for part in tuple(self._undecided.values()):
+            if part.camera == camera and part.frame is None and part.earliest_ns <= exposed_by_ns:
+                self._decide(part, decision, now_ns)
 
     def dispatch(self, part: Part) -> int:
         """Give a part's frame to an engine; returns the job's number, never given out again."""

@@ -245,6 +245,7 @@ class Workers:
                     f"{camera.source}: does not tell when a frame was exposed, so that an old one "
                     "could be taken for a new part's; it cannot be used with triggers"
                 )
+            self._frames.camera_gone(camera, "the camera's process was away", now_ns)
             camera.worker.ready(now_ns, message.texts("granted"))
             self.on_ready()
         elif message.kind == "failed":
@@ -278,6 +279,7 @@ class Workers:
         camera = self._camera_of(worker)
         if camera is not None:
             camera.worker_gone()
+            self._frames.camera_gone(camera, f"the camera's process {worker.ending}", now_ns)
         elif self._keeper is not None and worker is self._keeper.worker:
             self._keeper.worker_gone()
         elif self._swaps.owns(worker):

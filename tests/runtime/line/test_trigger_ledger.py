@@ -52,6 +52,24 @@ def test_a_part_whose_frame_was_judged_in_time_is_released_with_that_verdict() -
     assert ledger.is_empty
 
 
+def test_a_part_whose_frame_may_be_the_one_that_was_lost_is_not_judged_by_the_next() -> None:
+    ledger = TriggerLedger(RULES, next_sequence=1)
+    has_one, waits = accepted(ledger, 1, 0), accepted(ledger, 2, 20)
+    other = ledger.trigger("other", 3, 20).part
+    assert other is not None
+    assert ledger.frame(seen(10), 12) == (FrameFate.MATCHED, has_one)
+    ledger.frame_lost("cam", 30, 31, Reason.BAD_FRAME, "cannot be read")
+    assert reason_of(waits) is Reason.BAD_FRAME
+    assert (has_one.decision, other.decision) == (None, None)
+    assert ledger.frame(seen(40), 41) == (FrameFate.SURPLUS, None)
+    # One that we are told of late was at the camera before that as well; the next was not.
+    late = ledger.trigger("cam", 4, 30).part
+    assert late is not None
+    assert reason_of(late) is Reason.BAD_FRAME
+    later = accepted(ledger, 5, 45)
+    assert ledger.frame(seen(46), 47) == (FrameFate.MATCHED, later)
+
+
 def test_a_frame_exposed_before_its_trigger_is_stale_however_many_there_are() -> None:
     ledger = TriggerLedger(RULES, next_sequence=1)
     part = accepted(ledger, 1, 1000)
@@ -268,6 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = TriggerLedger(self.rules, next_sequence=1, cameras=2)
         self.now = 1000
         self.exposed = {"a": 0, "b": 0}
+        self.lost = {"a": -1, "b": -1}
         self.accepted: list[Part] = []
         self.released: list[Part] = []
         self.jobs: list[int] = []
@@ -291,7 +310,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.accepted.append(admitted.part)
             self.ids[trigger_id] = admitted.part
             is_overrun = admitted.admission is Admission.OVERRUN
-            assert is_overrun == (admitted.part.decision is not None)
+            is_lost = admitted.part.earliest_ns <= self.lost[camera]
+            assert (is_overrun or is_lost) == (admitted.part.decision is not None)
 
     @rule(camera=st.sampled_from("ab"), age=st.integers(-5, 150), faulty=st.booleans())
     def frame(self, camera: str, age: int, faulty: bool) -> None:
@@ -301,6 +321,16 @@ class LedgerMachine(RuleBasedStateMachine):
         _, part = self.ledger.frame(seen(exposed_ns, camera, fault=fault), self.now)
         if part is not None and part.decision is None:
             self.jobs.append(self.ledger.dispatch(part))
+
+    @rule(camera=st.sampled_from("ab"), age=st.integers(0, 40))
+    def frame_lost(self, camera: str, age: int) -> None:
+        by_ns = max(self.now - age, self.lost[camera])
+        self.lost[camera] = by_ns
+        waited = [part for part in self.ledger.undecided if part.frame is None]
+        self.ledger.frame_lost(camera, by_ns, self.now, Reason.BAD_FRAME, "lost")
+        for part in waited:
+            is_lost = part.camera == camera and part.earliest_ns <= by_ns
+            assert (part.decision is not None) == is_lost
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), good=st.booleans())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -29,12 +30,13 @@ def _children() -> set[int]:
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     """No thread, process or file descriptor outlives the test."""
+    gc.collect()  # what the tests before left to the collector is not this one's
     fds, threads = set(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
     children = _children()
     yield
     assert threading.active_count() == threads
     assert _children() == children
-    assert len(os.listdir("/proc/self/fd")) == len(fds)  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= len(fds)  # noqa: PTH208
 
 
 @pytest.fixture
