@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import select
+import signal
 import socket
 import threading
 from contextlib import suppress
@@ -144,14 +145,18 @@ def test_prometheus_reads_the_metrics_and_they_agree_with_the_log(
     assert health.body == {"alive": True}
 
 
-def test_a_line_that_waits_for_an_engine_is_alive_and_not_ready(
+def test_of_a_line_that_does_not_answer_the_page_is_alive_and_not_ready(
     tmp_path: Path, package_path: Path, store: SettingsStore
 ) -> None:
-    # The camera is gone for good: it is opened again and again, and no part may pass.
-    device = "test:?fps=20&width=320&height=240&fault=stall@10"
-    with line_with_page(tmp_path, package_path, device=device) as line:
-        line.wait_for(lambda seen: not seen["line"]["may_pass"])
-        ready, health = line.ask("GET", "/readyz"), line.ask("GET", "/healthz")
+    with line_with_page(tmp_path, package_path) as line:
+        line.wait_for(lambda seen: seen["line"]["may_pass"])
+        assert line.ask("GET", "/readyz").status == 200
+        line.process.send_signal(signal.SIGSTOP)
+        try:
+            line.wait_for(lambda seen: not seen["line"]["may_pass"])
+            ready, health = line.ask("GET", "/readyz"), line.ask("GET", "/healthz")
+        finally:
+            line.process.send_signal(signal.SIGCONT)
     assert ready.status == 503
     assert ready.body["ready"] is False
     assert ready.body["cause"]
