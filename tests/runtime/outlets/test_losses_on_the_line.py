@@ -40,7 +40,7 @@ def told(folder: Path, **whose: str) -> list[tuple[str, dict[str, Any]]]:
     """The events of outlets in the journal, in its order."""
     found: list[tuple[int, str, dict[str, Any]]] = []
     for kind in KINDS:
-        for event in events(folder / "out", kind):
+        for event in events(folder / "out", kind, is_running=True):
             detail: Any = event["detail"]
             assert isinstance(event["line"], int)
             if whose.items() <= detail.items():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic_ns, sleep, time_ns
+from typing import Any
 
 from fault_plan import COSTLY, EXPECTED, NEVER_PASS, SCORES, Fault, Plan
 
@@ -243,9 +244,14 @@ def run_line(
     )
 
 
-def read_lines(folder: Path) -> list[dict[str, object]]:
-    files = [*sorted(folder.glob("decisions-*.jsonl")), folder / "decisions.jsonl"]
-    return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+def read_lines(folder: Path, *, is_running: bool = False) -> list[dict[str, Any]]:
+    """A journal; of a line that runs, what is whole of it by now."""
+    last = folder / "decisions.jsonl"
+    text = b"".join(path.read_bytes() for path in sorted(folder.glob("decisions-*.jsonl")))
+    if last.exists() or not is_running:
+        text += last.read_bytes()
+    whole = text.rpartition(b"\n")[0] if is_running else text
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _part_of(record: dict[str, object]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
+import simulated_line
 
 from ssn_edge.package_rollback import RollbackRequest, roll_back
 from ssn_edge.packages import PackageStore
@@ -128,9 +129,7 @@ def ssn_edge(device: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def lines(device: Path) -> list[dict[str, Any]]:
-    journal = device / "decisions" / "decisions.jsonl"
-    found = journal.read_bytes().splitlines() if journal.exists() else []
-    return [json.loads(each) for each in found if each.endswith(b"}")]
+    return simulated_line.read_lines(device / "decisions", is_running=True)
 
 
 def test_a_running_line_takes_it_first_and_the_file_follows(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import simulated_line
 
 from ssn_edge.packages import find_in_force
 from ssn_edge_export.package_writer import write_package
@@ -91,9 +92,7 @@ def run(folder: Path, *more: str) -> tuple[str, ...]:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    journal = folder / "decisions" / "decisions.jsonl"
-    found = journal.read_bytes().splitlines() if journal.exists() else []
-    return [json.loads(each) for each in found if each.endswith(b"}")]
+    return simulated_line.read_lines(folder / "decisions", is_running=True)
 
 
 def verdicts(folder: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import simulated_line
 
 from ssn_edge_export.signing import sign_package_file
 from ssn_edge_runtime.package import Package
@@ -23,9 +24,7 @@ CAMERA = "test:?width=128&height=96&fps=20"
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    journal = folder / "decisions" / "decisions.jsonl"
-    found = journal.read_bytes().splitlines() if journal.exists() else []
-    return [json.loads(each) for each in found]
+    return simulated_line.read_lines(folder / "decisions", is_running=True)
 
 
 def wait_for(folder: Path, is_there: Callable[[dict[str, Any]], bool]) -> None:

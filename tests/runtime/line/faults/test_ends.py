@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, monotonic_ns, sleep
+from typing import Any
 
 import pytest
 import simulated_line
@@ -71,12 +72,13 @@ def run_beside(authority: Authority, drive: Callable[[], None]) -> None:
             raise driver.failure
 
 
-def verdicts(folder: Path) -> list[dict[str, object]]:
-    return [line for line in simulated_line.read_lines(folder) if line["kind"] == "verdict"]
+def verdicts(folder: Path, *, is_running: bool = False) -> list[dict[str, Any]]:
+    lines = simulated_line.read_lines(folder, is_running=is_running)
+    return [line for line in lines if line["kind"] == "verdict"]
 
 
-def events(folder: Path, name: str) -> list[dict[str, object]]:
-    lines = simulated_line.read_lines(folder)
+def events(folder: Path, name: str, *, is_running: bool = False) -> list[dict[str, Any]]:
+    lines = simulated_line.read_lines(folder, is_running=is_running)
     return [line for line in lines if line["kind"] == "event" and line["event"] == name]
 
 

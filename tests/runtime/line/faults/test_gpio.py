@@ -99,7 +99,7 @@ def test_a_wire_whose_process_is_killed_in_a_pulse_is_low_and_the_chain_says_so(
                 assert monotonic() < until_s
                 sleep(0.01)
             os.kill(pulse_process_of(line), signal.SIGKILL)
-            while not events(tmp_path / "out", "outlet_back"):
+            while not events(tmp_path / "out", "outlet_back", is_running=True):
                 assert monotonic() < until_s
                 sleep(0.05)
             line.send_signal(signal.SIGTERM)

@@ -106,8 +106,8 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 def events(folder: Path) -> list[dict[str, Any]]:
     return [
-        each["detail"]  # type: ignore[misc]
-        for each in simulated_line.read_lines(folder)
+        each["detail"]
+        for each in simulated_line.read_lines(folder, is_running=True)
         if each.get("event") == "package"
     ]
 

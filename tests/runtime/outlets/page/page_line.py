@@ -16,6 +16,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from simulated_line import read_lines
+
 CAMERA = "test:?fps=20&width=320&height=240&defect_every=5"
 TIMEOUT_S = 60.0
 
@@ -74,8 +76,7 @@ class PageLine:
             sleep(0.1)
 
     def records(self) -> list[dict[str, Any]]:
-        text = (self.output / "decisions.jsonl").read_bytes()
-        return [json.loads(each) for each in text.splitlines()]
+        return read_lines(self.output, is_running=True)
 
     def log_in(self, token: str) -> dict[str, str]:
         """Headers of somebody who is logged in."""
