@@ -111,7 +111,9 @@ ExposureDelayMsOption = Annotated[
 ExposureWindowMsOption = Annotated[
     float | None,
     typer.Option(
-        help="From that to the latest; default: until the deadline.", rich_help_panel=TIMES
+        help="From that to the latest; default: until the deadline. Needed where a camera does "
+        "not number its frames.",
+        rich_help_panel=TIMES,
     ),
 ]
 EjectorDelayMsOption = Annotated[

@@ -119,6 +119,7 @@ class Camera:
             captured_ns=message.whole("captured_ns"),
             exposed_ns=message.whole_or_none("exposed_ns"),
             frame_id=message.whole_or_none("frame_id"),
+            missed=message.whole("missed"),
             capture_ms=message.number("capture_ms"),
             part_id=message.text_or_none("part_id"),
             fault=reason,

@@ -54,6 +54,7 @@ class _Capture:
         self._lent: deque[tuple[int, int]] = deque()
         self._dropped: list[int] = []
         self._dropped_ns = 0
+        self._told_missed = 0
         self._attempts = 0
         self._opened_s = monotonic()
         if setup.raw("last") is not None:
@@ -127,6 +128,8 @@ class _Capture:
         reason, detail = (None, "") if fault is None else (fault.reason.value, fault.detail)
         shape = list(frame.image.shape)
         fits = self._frames.put(slot, frame.image)
+        missed = self._checks.missed - self._told_missed
+        self._told_missed += missed
         if not fits:
             reason, detail = "frame_size", f"a frame of {shape} does not fit into its slot"
         self._link.send(
@@ -136,6 +139,7 @@ class _Capture:
             shape=shape,
             index=frame.index,
             frame_id=frame.frame_id,
+            missed=missed,
             exposed_ns=frame.exposed_monotonic_ns,
             captured_ns=frame.captured_monotonic_ns,
             capture_ms=capture_ms,

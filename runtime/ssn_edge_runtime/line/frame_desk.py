@@ -52,6 +52,11 @@ class FrameDesk:
         self._is_stopped = False
         self._turn = 0
         self._is_free = options.trigger is TriggerKind.FREE
+        self._has_own_trigger = options.trigger is TriggerKind.CAMERA
+        rules = options.rules
+        # Where a frame is in time up to the deadline, its number alone tells that one is missing.
+        reaches = rules.exposure_delay_ns + rules.exposure_window_ns >= rules.deadline_ns
+        self._needs_numbers = self._has_own_trigger or (not self._is_free and reaches)
 
     @property
     def is_full(self) -> bool:
@@ -76,11 +81,13 @@ class FrameDesk:
 
         Raises:
             MessageError: It says no such thing.
+            ConfigError: Its camera does not number its frames, and the line's triggers need it.
         """
         kind = message.kind
         if kind == "frame":
             frame = camera.seen(message)
             self._delivery.counters["frames"] += 1
+            self._look_at_number(camera, frame, now_ns)
             if not self._take_frame(camera, frame, now_ns):
                 camera.let_go(frame)
         elif kind == "dropped":
@@ -88,7 +95,7 @@ class FrameDesk:
             count = message.whole("count")
             self._delivery.counters["dropped"] += count
             camera.drop(first, last, count, "no room for a frame")
-            self._dropped_parts(camera, count, now_ns)
+            self._lost_parts(camera, count, now_ns, Reason.OVERRUN, NO_ROOM)
             captured_ns = min(message.whole("captured_ns"), now_ns)
             self._ledger.frame_lost(camera.key, captured_ns, now_ns, Reason.OVERRUN, NO_ROOM)
         elif kind == "damaged":
@@ -141,11 +148,11 @@ class FrameDesk:
         waits = self._is_free and self._options.policy is FreePolicy.BLOCK
         if not self._states.state.may_pass and not waits:
             return False
-        if not self._is_free and self._options.trigger is not TriggerKind.CAMERA:
+        if not self._is_free and not self._has_own_trigger:
             return self._match(frame, now_ns)
         if self.is_full or self._is_stopped:
             return False
-        if self._options.trigger is TriggerKind.CAMERA:
+        if self._has_own_trigger:
             self._fill_gap(camera, frame, now_ns)
             return self._begin(camera, frame, now_ns)
         if self._options.policy is FreePolicy.EVERY:
@@ -168,7 +175,7 @@ class FrameDesk:
 
     def _begin(self, camera: Camera, frame: SeenFrame, now_ns: int) -> bool:
         """Make a part of a frame; whether the part keeps it."""
-        is_trigger = self._options.trigger is TriggerKind.CAMERA
+        is_trigger = self._has_own_trigger
         admitted = self._ledger.frame_is_part(frame, now_ns, is_trigger=is_trigger)
         part = admitted.part
         assert part is not None
@@ -182,29 +189,57 @@ class FrameDesk:
 
     def _fill_gap(self, camera: Camera, frame: SeenFrame, now_ns: int) -> None:
         """A record for each trigger that the camera had and whose frame did not come."""
-        if frame.frame_id is None:
-            raise ConfigError(
-                f"{camera.source}: does not number its frames, so that a lost one would go "
-                "unnoticed; it cannot be used with --trigger camera"
-            )
+        assert frame.frame_id is not None  # looked at before
         last, camera.last_frame_id = camera.last_frame_id, frame.frame_id
         missed = 0 if last is None else frame.frame_id - last - 1
         for number in range(min(missed, MISSED_RECORDS)):
             assert last is not None
             detail = f"frame {last + 1 + number} of the camera did not come"
-            part = self._ledger.missed(camera.key, now_ns, detail)
-            self.parts_begun += 1
-            self._delivery.counters["trigger:missed"] += 1
-            self._delivery.accepted(part)
+            self._own_trigger_lost(camera, now_ns, detail)
 
-    def _dropped_parts(self, camera: Camera, count: int, now_ns: int) -> None:
-        """Where each frame is to have a record, those that found no slot have one as well."""
+    def _own_trigger_lost(
+        self,
+        camera: Camera,
+        now_ns: int,
+        detail: str,
+        reason: Reason = Reason.MISSED_TRIGGER,
+    ) -> None:
+        part = self._ledger.missed(camera.key, now_ns, detail, reason)
+        self.parts_begun += 1
+        self._delivery.counters["trigger:missed"] += 1
+        self._delivery.accepted(part)
+
+    def _look_at_number(self, camera: Camera, frame: SeenFrame, now_ns: int) -> None:
+        """A gap before a frame: one was exposed and lost, and nothing tells when.
+
+        Perhaps that of a part which waits; then this one shows it somewhere else, or another part.
+        """
+        if frame.frame_id is None and self._needs_numbers:
+            remedy = "use a source that does"
+            if not self._has_own_trigger:
+                remedy += ", or give --exposure-window-ms, below two of its periods"
+            raise ConfigError(
+                f"{camera.source}: does not number its frames, so that a lost one would go "
+                f"unnoticed with --trigger {self._options.trigger.value}; {remedy}"
+            )
+        if not frame.missed:
+            return
+        self._delivery.counters["missed_frames"] += frame.missed
+        detail = f"the camera counted {frame.missed} frames before this one that did not come"
+        exposed_ns = now_ns if frame.exposed_ns is None else min(frame.exposed_ns, now_ns)
+        self._ledger.frame_lost(camera.key, exposed_ns, now_ns, Reason.MISSED_TRIGGER, detail)
+        self._lost_parts(camera, frame.missed, now_ns, Reason.MISSED_TRIGGER, detail)
+
+    def _lost_parts(
+        self, camera: Camera, count: int, now_ns: int, reason: Reason, detail: str
+    ) -> None:
+        """Where each frame is to have a record, those that nobody saw have one as well."""
         if not self._is_free or self._options.policy is not FreePolicy.EVERY:
             return
         for _ in range(min(count, MISSED_RECORDS)):
             if self.is_full or self._is_stopped or not self._states.state.may_pass:
                 return
-            self._ledger.unseen(camera.key, now_ns, now_ns, Reason.OVERRUN, NO_ROOM)
+            self._ledger.unseen(camera.key, now_ns, now_ns, reason, detail)
             self.parts_begun += 1
 
     def _damaged(self, camera: Camera, message: Message, now_ns: int) -> None:
@@ -212,7 +247,11 @@ class FrameDesk:
         captured_ns = min(message.whole("captured_ns"), now_ns)
         detail = message.text("detail")
         self._ledger.frame_lost(camera.key, captured_ns, now_ns, Reason.BAD_FRAME, detail)
-        if not self._is_free or self.is_full or self._is_stopped:
+        if self.is_full or self._is_stopped:
+            return
+        if self._has_own_trigger and self._states.state.may_pass:
+            self._own_trigger_lost(camera, now_ns, detail, Reason.BAD_FRAME)
+        if not self._is_free:
             return
         self._ledger.unseen(
             camera.key,

@@ -33,6 +33,7 @@ class SeenFrame:
         shape: (H, W) or (H, W, 3) of uint8.
         index: Running number within the source.
         frame_id: The camera's own counter, if it has one.
+        missed: How many frames before it the camera counted that never reached us.
         exposed_ns: When its exposure began; None where the source does not tell.
         captured_ns: When the source handed it over.
         capture_ms: How long the source's `read` took, waiting included.
@@ -50,6 +51,7 @@ class SeenFrame:
     captured_ns: int
     exposed_ns: int | None = None
     frame_id: int | None = None
+    missed: int = 0
     capture_ms: float | None = None
     part_id: str | None = None
     fault: Reason | None = None
@@ -256,10 +258,12 @@ class TriggerLedger:
             self._decide(part, unknown(Reason.CLOCK, NO_EXPOSURE), now_ns)
         return admitted
 
-    def missed(self, camera: str, now_ns: int, detail: str) -> Part:
-        """Take a trigger that the camera had and that brought no frame."""
+    def missed(
+        self, camera: str, now_ns: int, detail: str, reason: Reason = Reason.MISSED_TRIGGER
+    ) -> Part:
+        """Take a trigger that the camera had and that brought no frame, or none to be judged."""
         part = self._new_part(camera, None, now_ns)
-        self._decide(part, unknown(Reason.MISSED_TRIGGER, detail), now_ns)
+        self._decide(part, unknown(reason, detail), now_ns)
         return part
 
     def unseen(

@@ -22,7 +22,8 @@ class TriggerRules:
         deadline_ns: From the trigger (free-running: from the exposure) to the verdict.
         exposure_delay_ns: From the trigger to the earliest exposure that shows its part.
         exposure_window_ns: From that to the latest such exposure. Best shorter than the time
-            between two parts; where windows overlap, a frame is the newest trigger's.
+            between two parts; where windows overlap, a frame is the newest trigger's. Shorter than
+            delay and deadline leave, where the camera does not number its frames.
         min_interval_ns: A trigger sooner than this after the last accepted one is a bounce.
         in_flight: Parts that may be without a verdict at a time. Where cameras share the engine,
             one that has less than its share of them finds room all the same.

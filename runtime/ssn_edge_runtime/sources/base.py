@@ -76,6 +76,8 @@ class Frame:
 class DamagedFrame(SourceError):
     """One part's picture cannot be read; the source goes on with the next.
 
+    It has no number of its own: it is no gap between the `frame_id` of its neighbours.
+
     Args:
         message: What is wrong, with the file's name.
         index: Running number of the frame within the source.

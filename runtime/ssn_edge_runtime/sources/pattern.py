@@ -14,6 +14,8 @@ from ssn_edge_runtime.sources.options import FaultKind, SourceOptions
 DEFAULT_WIDTH = 640
 DEFAULT_HEIGHT = 480
 DEFAULT_FPS = 25.0
+BUFFERS = 4
+"""Frames that wait to be fetched, as a driver keeps them; of more, the oldest are lost."""
 MARGIN_PX = 64
 """How far the pattern moves before it comes back."""
 DIM_SHARE = 0.9
@@ -26,8 +28,8 @@ NEVER_S = 3600.0
 class TestPatternSource(Source):
     """Frames at a rate, each different from the one before: stripes that drift, with noise.
 
-    It keeps a camera's manners: exposed by its own clock, one buffer, so that a frame that is not
-    fetched in time is lost and shows as a gap in `frame_id`.
+    It keeps a camera's manners: exposed by its own clock, into few buffers, so that a frame that is
+    not fetched in time is lost and shows as a gap in `frame_id`.
 
     Faults begin with the frame they name: ``frozen`` repeats the pixels before; ``still`` differs
     from them in a few pixels only; ``black``; ``incomplete``; ``size`` is half as high; ``stale``
@@ -107,9 +109,8 @@ class TestPatternSource(Source):
     def _wait(self, late_s: float, timeout_s: float, index: int) -> int:
         """Wait for an exposure; returns its moment."""
         now_ns = monotonic_ns()
-        # The newest exposure that is over, if it was not fetched; else the next one.
         newest = (now_ns - self._opened_ns) // self._period_ns
-        frame_id = max(newest, self._frame_id + 1)
+        frame_id = max(newest - BUFFERS + 1, self._frame_id + 1)
         exposed_ns = self._opened_ns + frame_id * self._period_ns
         wait_s = max(0.0, (exposed_ns - now_ns) / 1e9) + late_s
         if wait_s > timeout_s:

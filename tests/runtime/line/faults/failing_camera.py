@@ -10,7 +10,7 @@ from paced_camera import PacedCamera
 from ssn_edge_runtime.errors import SourceError
 from ssn_edge_runtime.line.options import CAPTURE_MODULE
 from ssn_edge_runtime.line.worker_process import WorkerCommand
-from ssn_edge_runtime.sources.base import DamagedFrame, Frame
+from ssn_edge_runtime.sources.base import DamagedFrame, Frame, NoFrameYet
 
 
 class FailingCamera(PacedCamera):
@@ -35,6 +35,9 @@ class FailingCamera(PacedCamera):
         if self._how == "lost":
             raise SourceError("unplugged")
         assert frame is not None
+        if self._how == "skipped":
+            raise NoFrameYet("its driver lost it without a word")
+        self._index -= 1  # it has no number
         raise DamagedFrame("cannot be decoded", index=frame.index)
 
 

@@ -15,8 +15,9 @@ class PacedCamera(Source):
     is_live = True
     tells_exposure = True
 
-    def __init__(self, name: str, period_ms: float) -> None:
+    def __init__(self, name: str, period_ms: float, is_numbered: bool = True) -> None:
         self._name = name
+        self._is_numbered = is_numbered
         self._period_ns = int(period_ms * 1e6)
         self._next_ns = 0
         self._index = 0
@@ -37,18 +38,17 @@ class PacedCamera(Source):
         image[0, :8] = 0  # which the simulated judge reads as a part without a fault
         return Frame.taken_now(
             image, source=self._name, index=index, exposed_monotonic_ns=self._next_ns,
-            frame_id=index,
+            frame_id=index if self._is_numbered else None,
         )  # fmt: skip
 
     def close(self) -> None:
         pass
 
 
-def make(name: str, period_ms: float) -> PacedCamera:
-    return PacedCamera(name, period_ms)
+def make(name: str, period_ms: float, is_numbered: bool) -> PacedCamera:
+    return PacedCamera(name, period_ms, is_numbered)
 
 
-def command(name: str, period_ms: float) -> WorkerCommand:
-    return WorkerCommand(
-        "paced_camera:make", {"name": name, "period_ms": period_ms}, CAPTURE_MODULE
-    )
+def command(name: str, period_ms: float, *, is_numbered: bool = True) -> WorkerCommand:
+    setup = {"name": name, "period_ms": period_ms, "is_numbered": is_numbered}
+    return WorkerCommand("paced_camera:make", setup, CAPTURE_MODULE)

@@ -28,6 +28,7 @@ class SimulatedCamera(Source):
         )
         self._next = 0
         self._index = 0
+        self._frame_id = 0
         self._given: ByteImage | None = None
         self._backlog: deque[tuple[int, ByteImage]] = deque()
 
@@ -38,7 +39,9 @@ class SimulatedCamera(Source):
         if self._backlog:
             return self._frame(*self._backlog.popleft())
         plan = self._plan
-        self._next = max(self._next, self._part_now() - QUEUE)
+        lost = max(0, self._part_now() - QUEUE - self._next)
+        self._next += lost
+        self._frame_id += lost
         part, self._next = self._next, self._next + 1
         exposed_ns = plan.exposed_ns(part)
         wait_ns = exposed_ns + READOUT_NS - monotonic_ns()
@@ -50,6 +53,9 @@ class SimulatedCamera(Source):
             sleep(wait_ns / 1e9)
         fault = plan.fault(part)
         if fault is Fault.NO_FRAME:
+            return self.read(timeout_s)
+        if fault is Fault.SKIPPED:
+            self._frame_id += 1
             return self.read(timeout_s)
         if fault is Fault.OLD_FRAMES:
             # A queue of pictures of good parts, every one of them exposed before this one came.
@@ -83,11 +89,13 @@ class SimulatedCamera(Source):
     def _frame(self, exposed_ns: int, image: ByteImage, *, is_incomplete: bool = False) -> Frame:
         self._given = image
         index, self._index = self._index, self._index + 1
+        self._frame_id += 1
         return Frame.taken_now(
             image,
             source=self.name,
             index=index,
             exposed_monotonic_ns=exposed_ns,
+            frame_id=self._frame_id,
             is_incomplete=is_incomplete,
         )
 

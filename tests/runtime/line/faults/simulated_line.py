@@ -315,15 +315,15 @@ def check_reasons(outcome: Outcome) -> None:
     """Each fault was met, and was named for nothing that it is not."""
     for fault, reasons in EXPECTED.items():
         seen = outcome.reasons_of(fault)
-        # Beside a worker that is down, or on a busy machine, it may show as one of these.
-        assert set(seen) <= reasons | {"no_frame", "deadline", "overrun", "engine_error"}, (
-            fault,
-            seen,
-        )
+        # Beside a worker that is down, on a busy machine, or behind a frame that was lost without a
+        # word, it may show as one of these.
+        others = {"no_frame", "deadline", "overrun", "engine_error", "missed_trigger"}
+        assert set(seen) <= reasons | others, (fault, seen)
     kinds = {outcome.plan.fault(part) for part in outcome.triggered}
     assert kinds == {None, *Fault}
     assert outcome.events["worker_restart"] >= len(COSTLY)
     assert outcome.events["clock_step"] > 0
     counters = outcome.status.counters
-    for name in ("stale_frames", "trigger:duplicate", "trigger:bounce", "late_results"):
+    some = ("stale_frames", "missed_frames", "trigger:duplicate", "trigger:bounce", "late_results")
+    for name in some:
         assert counters.get(name, 0) > 0, (name, counters)

@@ -324,14 +324,18 @@ def test_a_gap_in_the_camera_s_numbers_is_a_record_for_each_missed_trigger(
     options = simulated_line.options(trigger=TriggerKind.CAMERA, max_parts=12)
     with Journal(tmp_path) as journal:
         Authority(
-            {"cam": device_command("test:?fps=50&width=64&height=48&fault=gap@4x2")},
+            {"cam": device_command("test:?fps=50&width=64&height=48&fault=gap@4x2,damaged@7")},
             simulated_line.engine_command(planned),
             journal,
             options,
         ).run()
-    reasons = [record["reason"] for record in verdicts(tmp_path)]
+    records = verdicts(tmp_path)
+    reasons = [record["reason"] for record in records]
     assert len(reasons) >= 12
     assert reasons.count("missed_trigger") >= 2
+    damaged = [each for each in records if "is damaged" in str(each["detail"])]
+    assert [each["reason"] for each in damaged] == ["bad_frame"]  # it had a trigger, too
+    assert all(record["trigger_id"] for record in records)
 
 
 def test_triggers_come_over_a_socket_and_a_second_line_cannot_take_it(
