@@ -313,7 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         peer = parse_mqtt(options.url)
         _require_paho()
-        line = LineClient(options.control, deadline_ms=1000.0)
+        # Asked seldom, and once more at the end: an answer from before would outlive the line.
+        line = LineClient(options.control, deadline_ms=1000.0, state_age_s=0.0)
         transport = MqttTransport(
             peer,
             CurrentValues(line, options.folder),
