@@ -127,6 +127,7 @@ class Delivery:
         self._ledger = ledger
         self._outlets = outlets
         self._options = options
+        self._drives = options.drives_while_dropping or not options.drops
         self._cameras = cameras
         self._wall = wall
         self._settings_id = settings_id
@@ -267,7 +268,8 @@ class Delivery:
             self.latencies.record_ms(record.timings_ms)
             self.latencies.record("write", now_ns - began_ns)
             self.latencies.record("answer", now_ns - part.triggered_ns)
-            if part.decision is not None and part.decision.verdict is Verdict.PASS:
+            passes = part.decision is not None and part.decision.verdict is Verdict.PASS
+            if passes and self._drives:
                 until_ns = self.signals.plan(part, now_ns)
             self._remember(part, record, until_ns, now_ns)
             if self._on_record is not None:

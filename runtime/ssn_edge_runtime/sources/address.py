@@ -34,6 +34,7 @@ VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mkv", ".mov", ".mpg", ".mpeg", ".web
 """Files that count as videos, in lower case."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_STREAMED = re.compile(r"\brtspsrc\b|\brtsp[a-z]*://", re.IGNORECASE)
 _STAMPS = re.compile(r"(.*?)\s\?(stamps=.*)", re.DOTALL)
 
 
@@ -142,9 +143,14 @@ def _gstreamer(text: str, rest: str) -> SourceAddress:
     pipeline, query = (match[1], match[2]) if match is not None else (rest, "")
     if not pipeline.strip():
         raise ConfigError(f"--device {text}: a pipeline is wanted, as in gst:videotestsrc")
-    return SourceAddress(
-        Scheme.GSTREAMER, pipeline.strip(), parse_options(text, query, ("stamps",))
-    )
+    options = parse_options(text, query, ("stamps",))
+    if options.stamps is not None and _STREAMED.search(pipeline):
+        raise ConfigError(
+            f"--device {text}: what comes over RTSP is for watching, not for triggers: its stamps "
+            "are not those of the exposure, and a lost packet smears the picture; leave out "
+            "?stamps=exposure"
+        )
+    return SourceAddress(Scheme.GSTREAMER, pipeline.strip(), options)
 
 
 def _genicam(text: str, rest: str) -> SourceAddress:

@@ -116,6 +116,8 @@ def test_an_address_is_taken_apart(
         ("rtsp://c/x#transport=tpc", "did you mean tcp?"),
         ("gst:", "a pipeline is wanted"),
         ("gst:videotestsrc ?stamps=capture", "Known here: exposure"),
+        ("gst:rtspsrc location=x ! decodebin ?stamps=exposure", "for watching, not for triggers"),
+        ("gst:uridecodebin uri=rtsps://c/s ?stamps=exposure", "for watching, not for triggers"),
         ("genicam:?line=Line1", "needs trigger=line"),
         ("watch:", "a folder is wanted"),
         ("test:frozen", "options come after a question mark"),

@@ -21,8 +21,10 @@ from ssn_edge_runtime.line.authority import Authority
 from ssn_edge_runtime.line.control import ControlSocket, StandardInput
 from ssn_edge_runtime.line.options import FreePolicy, LineOptions, TriggerKind, device_command
 from ssn_edge_runtime.line.states import LineState
+from ssn_edge_runtime.line.status import LastVerdict
 from ssn_edge_runtime.record import DecisionRecord, TriggerRecord
 from ssn_edge_runtime.sinks import Journal
+from ssn_edge_runtime.verdict_codes import VerdictCode
 
 QUIET = {"often": 0.0, "spacing": 0}
 
@@ -253,6 +255,28 @@ def test_free_running_latest_judges_the_newest_frame_and_notes_what_it_dropped(
     )
     assert dropped > 0
     assert {record["reason"] for record in records} & {"none", "defect"}
+
+
+@pytest.mark.parametrize("drives", [False, True])
+def test_what_drops_frames_shows_no_signal_unless_it_is_said_to_drive(
+    tmp_path: Path, nothing_is_left: None, drives: bool
+) -> None:
+    options = simulated_line.options(
+        trigger=TriggerKind.FREE, max_parts=30, drives_while_dropping=drives
+    )
+    shown: list[LastVerdict] = []
+    with Journal(tmp_path) as journal:
+        make_authority(
+            journal,
+            simulated_line.plan(1, **QUIET),
+            options,
+            on_status=lambda status: shown.append(status.last) if status.last else None,
+        ).run()
+    assert "pass" in {each["verdict"] for each in verdicts(tmp_path)}
+    passed = [each for each in shown if each.verdict is Verdict.PASS]
+    assert passed
+    assert {each.code for each in passed} == {VerdictCode.PASS if drives else VerdictCode.NONE}
+    assert {each.is_accepted for each in passed} == {drives}
 
 
 def test_free_running_every_gives_each_frame_a_record_even_without_room(
