@@ -217,7 +217,7 @@ class FrameDesk:
         if frame.frame_id is None and self._needs_numbers:
             remedy = "use a source that does"
             if not self._has_own_trigger:
-                remedy += ", or give --exposure-window-ms, below two of its periods"
+                remedy += ", or give --exposure-window-ms, one of its periods long"
             raise ConfigError(
                 f"{camera.source}: does not number its frames, so that a lost one would go "
                 f"unnoticed with --trigger {self._options.trigger.value}; {remedy}"
