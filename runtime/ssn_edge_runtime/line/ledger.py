@@ -342,7 +342,9 @@ class TriggerLedger:
             detail: Why, for people.
         """
         decision = unknown(reason, detail)
-        self._lost[camera] = (exposed_by_ns, decision)
+        if exposed_by_ns >= self._lost.get(camera, (exposed_by_ns,))[0]:
+            # One that claims to be older takes nothing back for parts that we are told of late.
+            self._lost[camera] = (exposed_by_ns, decision)
         for part in tuple(self._undecided.values()):
             if part.camera == camera and part.frame is None and part.earliest_ns <= exposed_by_ns:
                 self._decide(part, decision, now_ns)

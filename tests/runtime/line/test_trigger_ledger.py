@@ -62,6 +62,7 @@ def test_a_part_whose_frame_may_be_the_one_that_was_lost_is_not_judged_by_the_ne
     assert reason_of(waits) is Reason.BAD_FRAME
     assert (has_one.decision, other.decision) == (None, None)
     assert ledger.frame(seen(40), 41) == (FrameFate.SURPLUS, None)
+    ledger.frame_lost("cam", 5, 41, Reason.OVERRUN, "with a stamp that is too old")
     # One that we are told of late was at the camera before that as well; the next was not.
     late = ledger.trigger("cam", 4, 30).part
     assert late is not None
@@ -324,8 +325,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(camera=st.sampled_from("ab"), age=st.integers(0, 40))
     def frame_lost(self, camera: str, age: int) -> None:
-        by_ns = max(self.now - age, self.lost[camera])
-        self.lost[camera] = by_ns
+        by_ns = self.now - age
+        self.lost[camera] = max(by_ns, self.lost[camera])
         waited = [part for part in self.ledger.undecided if part.frame is None]
         self.ledger.frame_lost(camera, by_ns, self.now, Reason.BAD_FRAME, "lost")
         for part in waited:
